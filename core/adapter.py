@@ -10,13 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from core import checkpoint
 from core.diffusion import Diffuser, Text
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 KIND = "lora"
 WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
@@ -39,12 +42,8 @@ class Adapter:
 
     @classmethod
     def load(cls, folder: Path | str) -> Adapter:
-        """The adapter of a checkpoint's folder; CheckpointError where it is damaged or holds something else."""
-        manifest = checkpoint.verify(folder)
-        if manifest["kind"] != KIND:
-            raise checkpoint.CheckpointError(
-                f"The checkpoint {folder} holds a {manifest['kind']}, not a LoRA: choose another one."
-            )
+        """Load the adapter of a checkpoint; CheckpointError where it is damaged or holds something else."""
+        manifest = checkpoint.verify(folder, KIND, "LoRA")
         return cls(Path(folder), checkpoint.digest(folder), manifest["meta"].get("backbone_revision", ""))
 
     def check_fits(self, diffuser: Diffuser) -> None:
@@ -58,7 +57,7 @@ class Adapter:
     def _check(self, diffuser: Diffuser) -> None:
         """ValueError where the layers cannot be put on the diffuser's denoiser."""
         self.check_fits(diffuser)
-        check_there(diffuser)
+        check_loaded(diffuser)
         adapters = getattr(diffuser.denoiser, "peft_config", {})
         if foreign := [name for name in adapters if not name.startswith(LOADED)]:
             raise ValueError(
@@ -68,7 +67,7 @@ class Adapter:
 
     @contextmanager
     def on(self, diffuser: Diffuser) -> Iterator[None]:
-        """Fine-tunes the diffuser's denoiser while the block runs; afterwards it is bit for bit what it was.
+        """Put the layers on the diffuser's denoiser while the block runs; afterwards it is bit for bit what it was.
 
         The layers stay on the denoiser, disabled, so that the next batch need not load them again.
         """
@@ -87,7 +86,7 @@ class Adapter:
         finally:
             denoiser.disable_lora()
 
-    def fused(self, diffuser: Diffuser) -> Any:
+    def fused(self, diffuser: Diffuser) -> ModelMixin:
         """A copy of the diffuser's denoiser with the layers merged into its weights: half the time of a call with separate
         layers, for the memory of a second denoiser."""
         self._check(diffuser)
@@ -101,19 +100,15 @@ class Adapter:
         tuned.unload_lora()
         return tuned.requires_grad_(False).eval()
 
-    def _load(self, denoiser: Any, diffuser: Diffuser, name: str) -> None:
+    def _load(self, denoiser: ModelMixin, diffuser: Diffuser, name: str) -> None:
         denoiser.load_lora_adapter(
-            str(self.folder),
-            prefix=diffuser.family.denoiser,
-            weight_name=WEIGHTS,
-            adapter_name=name,
+            str(self.folder), prefix=diffuser.family.denoiser, weight_name=WEIGHTS, adapter_name=name,
             local_files_only=True,
-        )
+        )  # fmt: skip
 
 
-def check_there(diffuser: Diffuser) -> None:
-    """ValueError where the denoiser's weights are loaded a layer at a time (sequential offload): LoRA layers beside them
-    are not, and would stay empty."""
+def check_loaded(diffuser: Diffuser) -> None:
+    """ValueError where the denoiser is loaded a layer at a time (sequential offload): LoRA layers on it would stay empty."""
     if any(parameter.is_meta for parameter in diffuser.denoiser.parameters()):
         raise ValueError(
             f"A LoRA needs all of {diffuser.name}'s denoiser at once, and it is brought to the device a layer at a time: "
@@ -122,40 +117,38 @@ def check_there(diffuser: Diffuser) -> None:
 
 
 class Conditions:
-    """The denoiser's inputs beside the noisy latents, kept on the CPU: one encoding a prompt."""
+    """The denoiser's inputs beside the noisy latents, on the CPU: one encoding a prompt."""
 
     def __init__(self, diffuser: Diffuser, row: dict[str, int], texts: list[Text]) -> None:
         self.diffuser, self.row, self.first = diffuser, row, texts[0]
         self.hidden = torch.cat([text.hidden.cpu() for text in texts])
-        self.pooled = None if self.first.pooled is None else torch.cat([text.pooled.cpu() for text in texts])
+        pooled = [text.pooled.cpu() for text in texts if text.pooled is not None]
+        self.pooled = torch.cat(pooled) if pooled else None
 
     @classmethod
     def encode(cls, diffuser: Diffuser, prompts: Sequence[str], batch: int = 64) -> Conditions:
-        """The frozen text encoders' states of the prompts, each encoded once."""
+        """Encode the prompts, each once, by the frozen text encoders."""
         unique = list(dict.fromkeys(prompts))
         texts = [diffuser.encode(unique[at : at + batch]) for at in range(0, len(unique), batch)]
         return cls(diffuser, {prompt: at for at, prompt in enumerate(unique)}, texts)
 
     def of(self, rows: Tensor, keep: Tensor, size: Sequence[int]) -> dict[str, Any]:
-        """Arguments of the denoiser for the prompts at rows (B,), with the empty prompt where keep (B,) is False, and latents
-        of a size (H, W)."""
+        """Arguments of the denoiser for rows (B,) of the prompts, the empty prompt where keep (B,) is False."""
         pipe, device = self.diffuser.pipe, self.diffuser.device
 
-        def chosen(full: Tensor, empty: Tensor | None) -> Tensor:
+        def select(full: Tensor, empty: Tensor | None) -> Tensor:
             states = full[rows].to(device)
             if empty is None:
                 return states
-            return torch.where(
-                keep.to(device).view(-1, *[1] * (states.ndim - 1)), states, empty[:1].to(device)
-            )
+            mask = keep.to(device).view(-1, *[1] * (states.ndim - 1))
+            return torch.where(mask, states, empty[:1].to(device))
 
-        arguments: dict[str, Any] = {"encoder_hidden_states": chosen(self.hidden, self.first.negative)}
+        arguments: dict[str, Any] = {"encoder_hidden_states": select(self.hidden, self.first.negative)}
         if self.diffuser.denoiser.config.get("addition_embed_type") == "text_time":
-            pooled = chosen(self.pooled, self.first.negative_pooled)
+            assert self.pooled is not None
+            pooled = select(self.pooled, self.first.negative_pooled)
             pixels = tuple(int(side) * self.diffuser.scale for side in size)
             ids = pipe._get_add_time_ids(pixels, (0, 0), pixels, pooled.dtype, pooled.shape[-1])
-            arguments["added_cond_kwargs"] = {
-                "text_embeds": pooled,
-                "time_ids": ids.to(device).expand(len(rows), -1),
-            }
+            times = ids.to(device).expand(len(rows), -1)
+            arguments["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": times}
         return arguments

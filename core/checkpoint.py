@@ -34,18 +34,11 @@ class CheckpointError(ValueError):
 
 
 def save(
-    model: Any,
-    folder: Path | str,
-    meta: dict[str, Any] | None = None,
-    *,
-    kind: str | None = None,
-    **options: Any,
+    model: Any, folder: Path | str, meta: dict[str, Any] | None = None, *, kind: str = "", **options: Any
 ) -> dict[str, Any]:
-    """Write a checkpoint and return its manifest.
+    """Write a checkpoint and return its manifest; an older one at `folder` is replaced when the new one is complete on disk.
 
-    model: anything with `save_pretrained`, or a dict of tensors (one safetensors file). `options` go to
-    `save_pretrained`, for example max_shard_size="9MB". An older checkpoint at `folder` is replaced only when the new one
-    is complete on disk.
+    model: anything with `save_pretrained`, which gets `options`, or a dict of tensors (one safetensors file).
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,13 +46,14 @@ def save(
     try:
         fresh.mkdir()
         if isinstance(model, dict):
-            save_file(
-                {name: value.detach().cpu().contiguous() for name, value in model.items()}, fresh / WEIGHTS
-            )
+            tensors = {name: value.detach().cpu().contiguous() for name, value in model.items()}
+            save_file(tensors, fresh / WEIGHTS)
         else:
             model.save_pretrained(fresh, **options)
-        for path in fresh.rglob("*.json"):
-            _forget_origin(path)
+        for path in fresh.rglob("*.json"):  # a path that the model was loaded from is one of this machine
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
+                path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         manifest = {
             "format": FORMAT,
             "kind": kind or type(model).__name__,
@@ -67,7 +61,7 @@ def save(
             "meta": meta or {},
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        for path in [*(p for p in fresh.rglob("*")), fresh]:
+        for path in [*fresh.rglob("*"), fresh]:
             _sync(path)
         _replace(fresh, folder)
     finally:
@@ -75,8 +69,9 @@ def save(
     return manifest
 
 
-def verify(folder: Path | str) -> dict[str, Any]:
-    """Verify every file of a checkpoint and return its manifest; CheckpointError where one is missing or damaged."""
+def verify(folder: Path | str, kind: str = "", name: str = "") -> dict[str, Any]:
+    """Verify every file of a checkpoint and return its manifest; CheckpointError where one is missing or damaged, or where
+    the checkpoint is not of a kind, by its name for people."""
     folder = Path(folder)
     _recover(folder)
     path = folder / MANIFEST
@@ -85,54 +80,49 @@ def verify(folder: Path | str) -> dict[str, Any]:
         raise CheckpointError(f"The checkpoint {folder} {what}: choose another one, or train it again.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        form, kind = manifest["format"], manifest["kind"]
-        files = {name: (e["sha256"], e["bytes"]) for name, e in manifest["files"].items()}
-        if not files or not isinstance(kind, str):
+        form = manifest["format"]
+        files = {file: (entry["sha256"], entry["bytes"]) for file, entry in manifest["files"].items()}
+        if not files or not isinstance(manifest["kind"], str):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: fetch or train this checkpoint again.") from error
     if form != FORMAT:
         raise CheckpointError(f"{path} is of format {form}, this version reads {FORMAT}: update the studio.")
-    for name, (sha256, size) in files.items():
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+    for file, (sha256, size) in files.items():
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise CheckpointError(f"{path} names a file outside its folder ({file!r}): do not use it.")
+        if not (folder / file).is_file():
+            raise CheckpointError(f"{folder / file} is missing: fetch or train this checkpoint again.")
+        if _describe(folder / file) != {"sha256": sha256, "bytes": size}:
             raise CheckpointError(
-                f"{path} names a file outside its folder ({name!r}): do not use this checkpoint."
+                f"{folder / file} is damaged (it differs from {MANIFEST}): fetch or train this checkpoint again."
             )
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder / name} is missing: fetch or train this checkpoint again.")
-        if _describe(folder / name) != {"sha256": sha256, "bytes": size}:
-            raise CheckpointError(
-                f"{folder / name} is damaged (it differs from {MANIFEST}): fetch or train this checkpoint again."
-            )
+    if kind and manifest["kind"] != kind:
+        raise CheckpointError(
+            f"The checkpoint {folder} holds a {manifest['kind']}, not a {name or kind}: choose another one."
+        )
     return manifest
-
-
-_OTHER_VERSION = "The checkpoint {folder} was made for another version of its model: train it again, or choose another one."
 
 
 def load(cls: Any, folder: Path | str) -> Any:
     """Load a model from a verified checkpoint by `cls.from_pretrained`, in evaluation mode."""
-    manifest = verify(folder)
-    if manifest["kind"] != cls.__name__:
-        raise CheckpointError(
-            f"The checkpoint {folder} holds a {manifest['kind']}, not a {cls.__name__}: choose another one."
-        )
+    verify(folder, cls.__name__)
     try:
         model = cls.from_pretrained(str(folder), local_files_only=True)
-        path, fits = Path(folder) / MODEL_WEIGHTS, True
-        if path.is_file():
-            with safe_open(path, "pt") as saved:  # for the names; the weights were read already
-                fits = set(saved.keys()) == set(model.state_dict())
+        if (path := Path(folder) / MODEL_WEIGHTS).is_file():
+            with safe_open(path, "pt") as saved:  # from_pretrained initialises missing weights at random
+                if set(saved.keys()) != set(model.state_dict()):
+                    raise KeyError
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(_OTHER_VERSION.format(folder=folder)) from error
-    if not fits:  # from_pretrained initialises missing weights at random
-        raise CheckpointError(_OTHER_VERSION.format(folder=folder))
+        raise CheckpointError(
+            f"The checkpoint {folder} was made for another version of its model: train it again, or choose another one."
+        ) from error
     _check_finite(folder, model.state_dict())
     return model.eval()
 
 
 def load_tensors(folder: Path | str) -> dict[str, Tensor]:
-    """The verified tensors of a checkpoint that was saved from a dict of tensors."""
+    """Load the verified tensors of a checkpoint that was saved from a dict of tensors."""
     verify(folder)
     tensors = load_file(Path(folder) / WEIGHTS)
     _check_finite(folder, tensors)
@@ -148,12 +138,12 @@ def _check_finite(folder: Path | str, tensors: Mapping[str, Tensor]) -> None:
 
 
 def digest(folder: Path | str) -> str:
-    """sha256 of the manifest, which lists that of every file: it identifies the whole checkpoint."""
+    """sha256 of a checkpoint's manifest, which lists that of every file."""
     _recover(Path(folder))
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise CheckpointError(
-            f"The checkpoint {folder} has no {MANIFEST}: choose another one, or train it again."
+            f"The checkpoint {folder} has no {MANIFEST}: choose another, or train it again."
         )
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -164,8 +154,7 @@ def save_state(state: dict[str, Any], path: Path | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(state, buffer := io.BytesIO())
         content = buffer.getvalue()
         fresh.write_bytes(content + hashlib.sha256(content).digest())
         _sync(fresh)
@@ -186,22 +175,12 @@ def load_state(path: Path | str) -> dict[str, Any]:
             raise ValueError("checksum")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} is damaged: delete it and start the run from its beginning."
-        ) from error
-
-
-def _forget_origin(path: Path) -> None:
-    """Remove the path that a model was loaded from out of its configuration: it is one of this machine."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        raise CheckpointError(f"{path} is damaged: delete it and start the run anew.") from error
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST
-    )
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def _describe(path: Path) -> dict[str, str | int]:
@@ -210,10 +189,7 @@ def _describe(path: Path) -> dict[str, str | int]:
 
 
 def _sync(path: Path) -> None:
-    """fsync a file or a directory entry, where the system supports it."""
-    if os.name == "nt" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

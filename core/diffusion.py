@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,11 +21,18 @@ from torch import Tensor
 
 from core.families import Family, ModelError, family_of, relative_of, sampling
 from core.loading import load_pipeline, upcast
-from core.noise import check_seeds, third
-from core.progress import Stopped
+from core.noise import Shape, check_seeds, third
+from core.progress import Stop, Stopped
 from core.words import EXTRA, Located, Word, check_prompt, locate, units, weights
 
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
 OnStep = Callable[[int, int, Tensor], None]
+"""Called with the step, from 1, the total of steps, and the latents."""
+
+Denoise = Callable[[dict[str, Any], float, OnStep], Tensor]
+"""Arguments of a pipeline's call, the guidance and a callback after every call of the network -> latents (B, C, H, W)."""
 
 DECODE = 2**20  # pixels decoded at once
 __all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
@@ -33,11 +40,9 @@ __all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
 
 @dataclass
 class Text:
-    """Encoded prompts: c of a batch.
-
-    hidden (B, L, D), mask (B, L) bool: True at real tokens; words (B, J, L): averaging weights of every word over its
-    sub-tokens, zero rows as padding; pooled (B, P) and the negatives where the pipeline has them.
-    """
+    """Encoded prompts, c of a batch: hidden (B, L, D), mask (B, L) bool, True at real tokens; words (B, J, L), averaging
+    weights of every word over its sub-tokens, zero rows as padding; pooled (B, P) and the negatives where the pipeline has
+    them."""
 
     prompts: list[str]
     hidden: Tensor
@@ -53,15 +58,15 @@ class Text:
         return len(self.prompts)
 
     def take(self, indices: Sequence[int]) -> Text:
-        """The text of the prompts at `indices`, repeats allowed."""
+        """Select the text of the prompts at `indices`, repeats allowed."""
         rows = list(indices)
 
-        def picked(value: Any) -> Any:
+        def select(value: Any) -> Any:
             if isinstance(value, list):
                 return [value[i] for i in rows]
             return None if value is None else value[rows]
 
-        return Text(**{field.name: picked(getattr(self, field.name)) for field in fields(self)})
+        return Text(**{field.name: select(getattr(self, field.name)) for field in fields(self)})
 
 
 class Diffuser:
@@ -82,15 +87,20 @@ class Diffuser:
     ) -> None:
         names = [cls.__name__ for cls in type(pipe).__mro__]
         self.family: Family = relative_of(names) if borrowed else family_of(names)
-        self.pipe = pipe
-        self.name = name or type(pipe).__name__
-        self.revision = revision
+        self.pipe, self.name, self.revision = pipe, name or type(pipe).__name__, revision
         if not borrowed:
             pipe.set_progress_bar_config(disable=True)
             for component in pipe.components.values():
                 if isinstance(component, torch.nn.Module):
                     component.requires_grad_(False).eval()
         self._linear: Tensor | None = None
+        config = self.denoiser.config
+        side = config[self.family.side]
+        self.channels = int(pipe.vae.config.latent_channels)  # C
+        self.scale = int(pipe.vae_scale_factor)  # pixels a latent position
+        self.text_width = int(config[self.family.text_width])  # D of the hidden states that `encode` returns
+        # side, in pixels, of the images that the model was trained on
+        self.default_size = int(side if isinstance(side, int) else side[0]) * self.scale
         self.size = size or (self.default_size, self.default_size)
         self.latent_shape()  # raises where the size is not possible
 
@@ -112,7 +122,7 @@ class Diffuser:
         return cls(pipe, Path(source).name if Path(source).is_dir() else str(source), commit, size)
 
     @property
-    def denoiser(self) -> torch.nn.Module:
+    def denoiser(self) -> ModelMixin:
         """The denoising network."""
         return getattr(self.pipe, self.family.denoiser)
 
@@ -134,25 +144,7 @@ class Diffuser:
     @property
     def tokenizers(self) -> list[Any]:
         """The tokenizers, in the order of their text encoders."""
-        return [
-            t for t in (getattr(self.pipe, n, None) for n in ("tokenizer", "tokenizer_2", "tokenizer_3")) if t
-        ]
-
-    @property
-    def channels(self) -> int:
-        """Latent channels C."""
-        return int(self.pipe.vae.config.latent_channels)
-
-    @property
-    def scale(self) -> int:
-        """Pixels per latent position."""
-        return int(self.pipe.vae_scale_factor)
-
-    @property
-    def default_size(self) -> int:
-        """The side, in pixels, of the images that the model was trained on."""
-        side = self.denoiser.config[self.family.side]
-        return int(side if isinstance(side, int) else side[0]) * self.scale
+        return [c for name, c in self.pipe.components.items() if name.startswith("tokenizer") and c]
 
     @property
     def default_steps(self) -> int:
@@ -165,19 +157,13 @@ class Diffuser:
         return sampling(self.pipe.scheduler.config, self.denoiser.config).guidance
 
     @property
-    def text_width(self) -> int:
-        """D of the hidden states that `encode` returns."""
-        return int(self.denoiser.config[self.family.text_width])
-
-    @property
     def fingerprint(self) -> str:
         """Changes when the same seed and settings would make another image."""
         height, width = self.size
         return f"{self.revision} {width}x{height} {self.dtype}"
 
-    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) for an image size in pixels, the default size where it is None; ValueError unless both sides are positive
-        multiples of 8 (of more where the model needs it)."""
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> Shape:
+        """(C, H, W) for an image size in pixels, by default `size`; ValueError for sides that are no multiples of 8."""
         height, width = height or self.size[0], width or self.size[1]
         step = math.lcm(8, self.scale * self.family.patch)
         if height < step or width < step or height % step or width % step:
@@ -189,50 +175,40 @@ class Diffuser:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Text:
-        """Hidden states, mask and word weights of `prompts`; ValueError for a prompt that cannot be used."""
+        """Encode prompts; ValueError for one that cannot be used."""
         prompts = [check_prompt(prompt) for prompt in prompts]
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
-        arguments = {"num_images_per_prompt": 1, "do_classifier_free_guidance": True}
         encoded = self.pipe.encode_prompt(
-            prompt=prompts, device=self.device, **arguments, **dict.fromkeys(self.family.blank)
-        )
+            prompt=prompts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=True,
+            **dict.fromkeys(self.family.blank),
+        )  # fmt: skip
         states = dict(zip(self.family.encoded, encoded, strict=False))
         length = states["hidden"].shape[1]
         mask = self._mask(prompts, length)
-        tokenizer = self.tokenizers[0]
         word_lists = [units(prompt) for prompt in prompts]
-        located = [locate(tokenizer, p, w) for p, w in zip(prompts, word_lists, strict=True)]
-        most = max(1, *(len(words) for words in word_lists))
-        table = torch.zeros(len(prompts), most, length)
+        located = [locate(self.tokenizers[0], p, w) for p, w in zip(prompts, word_lists, strict=True)]
+        table = torch.zeros(len(prompts), max(1, *map(len, word_lists)), length)
         for row, words, places, real in zip(table, word_lists, located, mask.float(), strict=True):
             row[: len(places)] = weights(places, length)
             if words and words[-1].kind == EXTRA:  # it is about the whole prompt
                 row[len(words) - 1] = real / real.sum()
-        return Text(
-            prompts,
-            mask=mask.to(self.device),
-            words=table.to(self.device),
-            word_lists=word_lists,
-            located=located,
-            **states,
-        )
+        states |= {"mask": mask.to(self.device), "words": table.to(self.device)}
+        return Text(prompts, word_lists=word_lists, located=located, **states)
 
     def _mask(self, prompts: list[str], length: int) -> Tensor:
         """(B, length) bool: True at the real tokens of each tokenizer's stretch of the hidden states."""
-        parts, left = [], length
+        masks, remaining = [], length
         for at, name in enumerate(self.family.tokenizers, 1):
-            tokenizer = getattr(self.pipe, name)
-            stretch = left if at == len(self.family.tokenizers) else min(left, tokenizer.model_max_length)
-            left -= stretch
+            tokenizer, last = getattr(self.pipe, name), at == len(self.family.tokenizers)
+            stretch = remaining if last else min(remaining, tokenizer.model_max_length)
+            remaining -= stretch
             if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
-                parts.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))
+                masks.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))
                 continue
-            tokens = tokenizer(
-                prompts, padding="max_length", max_length=stretch, truncation=True, return_tensors="pt"
-            )
-            parts.append(tokens["attention_mask"].bool())
-        return torch.cat(parts, 1)
+            window = {"padding": "max_length", "max_length": stretch, "truncation": True}
+            masks.append(tokenizer(prompts, return_tensors="pt", **window)["attention_mask"].bool())
+        return torch.cat(masks, 1)
 
     @torch.no_grad()
     def sample(
@@ -242,81 +218,83 @@ class Diffuser:
         steps: int | None = None,
         guidance: float | None = None,
         on_step: OnStep | None = None,
-        stop: Callable[[], bool] | None = None,
+        stop: Stop = None,
         seeds: Sequence[int] | None = None,
+        denoise: Denoise | None = None,
     ) -> Tensor:
         """Denoise `noise` (B, C, H, W) under `text` (B prompts): latents (B, C, H, W).
 
         steps, guidance: the model's defaults where they are None. seeds: of the B items, for samplers that draw noise at
-        every step; without them every item draws the same. on_step(step, total, latents) is called after every step, from
-        step 1; a sampler that calls the network more than once a step reports a step more than once. Raises Stopped when
-        `stop()` is true.
+        every step; without them every item draws the same. on_step is called after every step; a sampler that calls the
+        network more than once a step reports a step more than once. denoise: another sampler (core.guidance). Raises
+        Stopped when `stop()` is true.
         """
-        steps = self.default_steps if steps is None else steps
-        guidance = self.default_guidance if guidance is None else guidance
-        seeds = check_batch(text, noise, steps, seeds)
+        total = self.default_steps if steps is None else steps
+        seeds = check_batch(text, noise, total, seeds)
 
-        def after(_pipe: Any, step: int, _time: Any, values: dict) -> dict:
+        def after(call: int, calls: int, latents: Tensor) -> None:
             if on_step:
-                calls = max(self.pipe.num_timesteps, 1)
-                on_step(-(-(step + 1) * steps // calls), steps, values["latents"])
+                on_step(-(-call * total // max(calls, 1)), total, latents)
             if stop and stop():
                 raise Stopped
-            return {}
 
         if stop and stop():
             raise Stopped
-        accepted = inspect.signature(self.pipe.__call__).parameters
-        named = {argument: getattr(text, field) for field, argument in self.family.arguments}
-        named["pag_scale"] = 0.0  # a PAG pipeline's default would add PAG to every method (core.guidance)
+        inputs = {argument: getattr(text, field) for field, argument in self.family.arguments}
+        inputs = {name: value for name, value in inputs.items() if value is not None} | {
+            "latents": noise.to(self.device, self.dtype),
+            "height": noise.shape[2] * self.scale,
+            "width": noise.shape[3] * self.scale,
+            "num_inference_steps": total,
+            "generator": third(seeds, tuple(noise.shape[1:])),
+        }
         try:
-            return self.pipe(
-                **{k: v for k, v in named.items() if v is not None and k in accepted},
-                latents=noise.to(self.device, self.dtype),
-                height=noise.shape[2] * self.scale,
-                width=noise.shape[3] * self.scale,
-                num_inference_steps=steps,
-                guidance_scale=float(guidance),
-                generator=third(seeds, tuple(noise.shape[1:])),
-                output_type="latent",
-                callback_on_step_end=after,
-            ).images
+            scale = float(self.default_guidance if guidance is None else guidance)
+            return (denoise or self._denoise)(inputs, scale, after)
         finally:  # a pipeline that was interrupted has not moved its parts back from the device
             self.pipe.maybe_free_model_hooks()
+
+    def _denoise(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
+        """Latents by the pipeline's own call, with those of the inputs that it takes."""
+
+        def on_step_end(pipe: Any, step: int, _time: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
+            after(step + 1, pipe.num_timesteps, values["latents"])
+            return {}
+
+        accepted = inspect.signature(self.pipe.__call__).parameters
+        inputs = inputs | {"pag_scale": 0.0}  # a PAG pipeline's default would add PAG to every method
+        return self.pipe(
+            **{name: value for name, value in inputs.items() if name in accepted},
+            guidance_scale=guidance, output_type="latent", callback_on_step_end=on_step_end,
+        ).images  # fmt: skip
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch: int = 16) -> np.ndarray:
         """Decode latents (B, C, H, W) to images uint8 (B, S, S, 3), at most `batch` and about a million pixels at a time."""
-        vae, parts = self._vae(), []
-        mean, std = self._scaling(vae)
-        pixels = latents.shape[2] * latents.shape[3] * self.scale**2
+        vae, mean, std = self._autoencoder()
+        pixels, decoded = latents.shape[2] * latents.shape[3] * self.scale**2, []
         for chunk in latents.split(max(1, min(batch, DECODE // pixels))):
             raw = chunk.to(self.device, vae.dtype) / vae.config.scaling_factor * std + mean
-            parts.append(vae.decode(raw).sample.float().cpu())
-        return to_uint8(torch.cat(parts))
+            decoded.append(vae.decode(raw).sample.float().cpu())
+        return to_uint8(torch.cat(decoded))
 
     @torch.no_grad()
     def to_latents(self, images: np.ndarray) -> Tensor:
         """Encode images uint8 (B, S, S, 3) to latents (B, C, H, W): the autoencoder's mean, scaled."""
-        vae = self._vae()
-        mean, std = self._scaling(vae)
+        vae, mean, std = self._autoencoder()
         pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device, vae.dtype) / 127.5 - 1
         return (vae.encode(pixels).latent_dist.mean - mean) / std * vae.config.scaling_factor
 
-    def _vae(self) -> Any:
-        """The autoencoder, converted to float32 where it needs that."""
-        vae = self.pipe.vae
+    def _autoencoder(self) -> tuple[Any, Tensor, Tensor]:
+        """The autoencoder, in float32 if it needs that, and mean and std (1, C, 1, 1) of its unscaled latents."""
+        vae, config = self.pipe.vae, self.pipe.vae.config
         if upcast(vae) and vae.dtype != torch.float32:
             vae.float()
-        return vae
-
-    def _scaling(self, vae: Any) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (1, C, 1, 1) of latents before they are multiplied by the scaling factor."""
-        config, shape = vae.config, (1, -1, 1, 1)
-        options = {"device": self.device, "dtype": vae.dtype}
-        mean = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
-        std = getattr(config, "latents_std", None) or [1.0]
-        return torch.tensor(mean, **options).view(shape), torch.tensor(std, **options).view(shape)
+        means = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
+        stds = getattr(config, "latents_std", None) or [1.0]
+        kind = {"device": self.device, "dtype": vae.dtype}
+        mean, std = (torch.tensor(values, **kind).view(1, -1, 1, 1) for values in (means, stds))
+        return vae, mean, std
 
     @torch.no_grad()
     def preview(self, latents: Tensor) -> np.ndarray:
@@ -336,7 +314,7 @@ class Diffuser:
 
 
 def check_batch(text: Text, noise: Tensor, steps: int, seeds: Sequence[int] | None) -> list[int]:
-    """The seeds of a batch to denoise, zeros where they are None; ValueError where its sizes disagree."""
+    """Validate the sizes of a batch to denoise; returns its seeds, zeros where they are None."""
     if len(text) != noise.shape[0]:
         raise ValueError(f"{len(text)} prompts for {noise.shape[0]} noises: give one prompt to each noise.")
     if steps < 1:

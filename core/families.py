@@ -39,9 +39,8 @@ class Sampling:
 
 ORDINARY = Sampling(20, 4.0)
 FEW = Sampling(4, 0.0)
-EMBEDDED = Sampling(
-    4, 8.0
-)  # guidance is an input of the network: one pass, and 8 is the default of LCM's authors
+# guidance is an input of the network: one pass, and 8 is the default of LCM's authors
+EMBEDDED = Sampling(4, 8.0)
 # schedulers of distilled models, with the spacing of steps that tells a distilled model from an ordinary one
 FEW_STEP: dict[str, str | None] = {
     "LCMScheduler": None,

@@ -39,7 +39,7 @@ LEAST = 0.01  # signal that the first noisy latents need where the network predi
 
 @dataclass(frozen=True)
 class FirstStep:
-    """The first time step of a schedule, x = signal * clean + spread * noise, and the network's prediction type."""
+    """The first time step of a schedule, x = signal * clean + spread * noise, and what the network predicts."""
 
     time: Tensor
     signal: float
@@ -49,19 +49,17 @@ class FirstStep:
 
     @classmethod
     def of(cls, diffuser: Diffuser, steps: int | None = None) -> FirstStep:
-        """That of a backbone at a number of steps (its default where None); ValueError where it allows no prediction."""
+        """The first step of a backbone's schedule of `steps` (its default); ValueError where it allows no prediction."""
         scheduler = type(diffuser.pipe.scheduler).from_config(diffuser.pipe.scheduler.config)
         scheduler.set_timesteps(diffuser.default_steps if steps is None else steps)
         time, config = scheduler.timesteps[0], scheduler.config
-        one = torch.full((1, 1, 1, 1), float(getattr(scheduler, "init_noise_sigma", 1.0)))
-        gain = (
-            float(scheduler.scale_model_input(one, time))
-            if hasattr(scheduler, "scale_model_input")
-            else float(one)
-        )
+        scale = torch.full((1, 1, 1, 1), float(getattr(scheduler, "init_noise_sigma", 1.0)))
+        if hasattr(scheduler, "scale_model_input"):
+            scale = scheduler.scale_model_input(scale, time)
+        gain = float(scale)
         if hasattr(scheduler, "alphas_cumprod"):
-            left = float(scheduler.alphas_cumprod[min(int(time), len(scheduler.alphas_cumprod) - 1)])
-            first = cls(time, left**0.5, (1 - left) ** 0.5, config.get("prediction_type", "epsilon"), gain)
+            alpha = float(scheduler.alphas_cumprod[min(int(time), len(scheduler.alphas_cumprod) - 1)])
+            first = cls(time, alpha**0.5, (1 - alpha) ** 0.5, config.get("prediction_type", "epsilon"), gain)
         else:  # flow matching: x = (1 - sigma) * clean + sigma * noise, and the network predicts noise - clean
             sigma = float(scheduler.sigmas[0])
             first = cls(time, 1 - sigma, sigma, "flow", gain)
@@ -84,8 +82,7 @@ class FirstStep:
 
 
 class Foresight:
-    """noise (B, C, H, W) -> the finished latents that the backbone predicts, by `denoiser` where it is set, else by the
-    diffuser's own."""
+    """noise (B, C, H, W) -> the finished latents that the backbone, or `denoiser` where it is set, predicts."""
 
     def __init__(self, diffuser: Diffuser) -> None:
         self.diffuser, self.first = diffuser, FirstStep.of(diffuser)
@@ -93,24 +90,19 @@ class Foresight:
 
     def __call__(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
         """(B, C, H, W) in float32, for the prompts at rows (B,) of text."""
-        denoiser = self.diffuser.denoiser if self.denoiser is None else self.denoiser
-        device = self.diffuser.device
-        keep = torch.ones(len(rows), dtype=torch.bool)
-        conditions: dict[str, Any] = text.of(rows, keep, noise.shape[-2:])
-        dtype = self.diffuser.dtype
+        diffuser, device, dtype = self.diffuser, self.diffuser.device, self.diffuser.dtype
+        denoiser = diffuser.denoiser if self.denoiser is None else self.denoiser
+        conditions = text.of(rows, torch.ones(len(rows), dtype=torch.bool), noise.shape[-2:])
         if width := denoiser.config.get("time_cond_proj_dim"):  # guidance is an input of such a network
-            scale = torch.full((len(rows),), self.diffuser.default_guidance - 1)
-            conditions["timestep_cond"] = self.diffuser.pipe.get_guidance_scale_embedding(scale, width).to(
-                device, dtype
-            )
-        x = noise.to(device, torch.float32) * self.first.gain
-        on_cpu = device.type == "cpu"
+            scale = torch.full((len(rows),), diffuser.default_guidance - 1)
+            embedding = diffuser.pipe.get_guidance_scale_embedding(scale, width)
+            conditions["timestep_cond"] = embedding.to(device, dtype)
+        x, on_cpu = noise.to(device, torch.float32) * self.first.gain, device.type == "cpu"
         if on_cpu and dtype == torch.float32:
             precision = autocast(device)
         else:  # weights of 16 bits beside text of 32
-            precision = torch.autocast(
-                device.type, torch.bfloat16 if on_cpu else dtype, dtype != torch.float32
-            )
+            short = torch.bfloat16 if on_cpu else dtype
+            precision = torch.autocast(device.type, short, enabled=dtype != torch.float32)
         with precision:
             predicted = denoiser(x.to(dtype), self.first.time.to(device), **conditions, return_dict=False)[0]
         return self.first.clean(x, predicted.float())
@@ -138,7 +130,7 @@ class Teacher:
         hooks, denoiser = ("_hf_hook", "_diffusers_hook"), self.diffuser.denoiser
         if any(hasattr(module, hook) for module in denoiser.modules() for hook in hooks):
             return False
-        weights = [*denoiser.parameters()]
+        weights = list(denoiser.parameters())
         return not any(w.is_meta for w in weights) and sum(w.nbytes for w in weights) <= COPIED
 
     @torch.no_grad()
@@ -148,8 +140,7 @@ class Teacher:
         return self.reader(*(tensor.to(device) for tensor in (picture, hidden, mask, words)))
 
     def of(self, texts: Texts) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """This teacher for given texts: noise (B, C, H, W) and rows (B,) -> the foreseen picture and the logits of its
-        words."""
+        """This teacher for some texts: noise (B, C, H, W) and rows (B,) -> the foreseen picture and the logits of its words."""
         conditions = Conditions.encode(self.diffuser, texts.prompts)
 
         def teach(noise: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,7 +151,7 @@ class Teacher:
         return teach
 
     def judge(self, texts: Texts) -> Callable[[Tensor, Tensor], Tensor]:
-        """This judge for given texts: noise (B, C, H, W) and rows (B,) -> expected scores (B, J)."""
+        """This teacher as a judge, for some texts: noise (B, C, H, W) and rows (B,) -> expected scores (B, J)."""
         teach = self.of(texts)
         return lambda noise, rows: PictureReader.expected(teach(noise, rows)[1])
 
@@ -174,10 +165,9 @@ class Teacher:
         self.reader.save_pretrained(Path(folder) / READER)
         if self.adapter:
             (Path(folder) / TUNED).mkdir(parents=True, exist_ok=True)
-            layers, dtype = load_file(self.adapter.folder / WEIGHTS), self.reader.dtype
-            save_file(
-                {name: layer.to(dtype) for name, layer in layers.items()}, Path(folder) / TUNED / WEIGHTS
-            )
+            layers = load_file(self.adapter.folder / WEIGHTS)
+            layers = {name: layer.to(self.reader.dtype) for name, layer in layers.items()}
+            save_file(layers, Path(folder) / TUNED / WEIGHTS)
 
     def half(self) -> Teacher:
         """A copy to be saved in float16."""
@@ -185,31 +175,29 @@ class Teacher:
 
     @classmethod
     def of_reward(cls, folder: Path | str, diffuser: Diffuser) -> Teacher:
-        """The teacher saved with a reward model; ValueError where there is none (an earlier kind of reward model), or where
-        it was fine-tuned on another backbone."""
-        folder = Path(folder)
-        manifest = checkpoint.verify(folder)
-        at = folder / FOLDER
-        if not (at / READER).is_dir():
+        """Load the teacher of a reward model; ValueError where there is none, or it is of another backbone."""
+        manifest, teacher = checkpoint.verify(folder), Path(folder) / FOLDER
+        if not (teacher / READER).is_dir():
             raise ValueError(
                 f"The reward model in {folder} is of an earlier kind, without a teacher: train it again (train reward) to "
                 "choose and to judge noise by what the backbone foresees. Projectors go on working."
             )
-        reader = PictureReader.from_pretrained(str(at / READER), local_files_only=True)
+        reader = PictureReader.from_pretrained(str(teacher / READER), local_files_only=True)
         reader = reader.float().requires_grad_(False).to(diffuser.device)
         adapter = None
-        if (path := at / TUNED / WEIGHTS).is_file():
+        if (path := teacher / TUNED / WEIGHTS).is_file():
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             adapter = Adapter(path.parent, sha256, manifest["meta"].get("backbone_revision", ""))
             adapter.check_fits(diffuser)
         return cls(diffuser, reader, adapter)
 
 
+@dataclass
 class RewardParts:
     """A reward model and its teacher, saved by `core.checkpoint.save` into one folder."""
 
-    def __init__(self, reward: Any, teacher: Teacher | None) -> None:
-        self.reward, self.teacher = reward, teacher
+    reward: Any
+    teacher: Teacher | None
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the reward model into the folder, and the teacher into a subfolder."""

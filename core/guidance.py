@@ -13,31 +13,29 @@ components: no weights are copied, and processors and hooks are restored when `s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import diffusers
-import torch
-from diffusers import AutoGuidance, ClassifierFreeGuidance, PerturbedAttentionGuidance, modular_pipelines
+from diffusers import (
+    AutoGuidance,
+    ClassifierFreeGuidance,
+    ModelMixin,
+    PerturbedAttentionGuidance,
+    modular_pipelines,
+)
 from diffusers.hooks import LayerSkipConfig
 from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.modular_pipelines import ModularPipelineBlocks
 from diffusers.utils import logging as diffusers_logging
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from core.diffusion import Diffuser, OnStep, Text, check_batch
-from core.noise import third
-from core.progress import Stopped
+from core.diffusion import Diffuser, OnStep
 
-AfterCall = Callable[
-    [int, int, Tensor], None
-]  # number of the network's call, from 1; total of calls; latents
-CLASSIC_LAYERS = "mid"  # the middle block, as the classic pipelines name it
 SCALES: dict[str, float | None] = {"pag": 3.0, "autoguidance": None, "cfg": None}
-"""Default scale of a kind; None: the guidance of the sampling. cfg is plain classifier-free guidance by the same code, for
-comparison."""
+"""Default scale of a kind; None: the guidance of the sampling. cfg is plain classifier-free guidance by the same code."""
 
 
 class Guided:
@@ -49,49 +47,17 @@ class Guided:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._diffuser, name)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        text: Text,
-        noise: Tensor,
-        steps: int | None = None,
-        guidance: float | None = None,
-        on_step: OnStep | None = None,
-        stop: Callable[[], bool] | None = None,
-        seeds: Sequence[int] | None = None,
-    ) -> Tensor:
+    def sample(self, *args: Any, **options: Any) -> Tensor:
         """As `Diffuser.sample`; ValueError where diffusers has no such guidance for the backbone."""
-        diffuser = self._diffuser
-        steps = diffuser.default_steps if steps is None else steps
-        guidance = float(diffuser.default_guidance if guidance is None else guidance)
-        seeds = check_batch(text, noise, steps, seeds)
+        return self._diffuser.sample(*args, **{**options, "denoise": self._denoise})
 
-        def after(step: int, calls: int, latents: Tensor) -> None:
-            if on_step:  # some samplers call the network more than once a step
-                on_step(-(-step * steps // max(calls, 1)), steps, latents)
-            if stop and stop():
-                raise Stopped
-
-        if stop and stop():
-            raise Stopped
-        inputs = {argument: getattr(text, field) for field, argument in diffuser.family.arguments}
-        inputs = {name: value for name, value in inputs.items() if value is not None} | {
-            "latents": noise.to(diffuser.device, diffuser.dtype),
-            "height": noise.shape[2] * diffuser.scale,
-            "width": noise.shape[3] * diffuser.scale,
-            "num_inference_steps": steps,
-            "generator": third(seeds, tuple(noise.shape[1:])),
-        }
+    def _denoise(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         modular = self.check(guidance)
-        try:
-            with unlogged():
-                return (self._modular if modular else self._classic)(inputs, guidance, after)
-        finally:
-            diffuser.pipe.maybe_free_model_hooks()
+        with unlogged():
+            return (self._modular if modular else self._classic)(inputs, guidance, after)
 
     def check(self, guidance: float) -> bool:
-        """Whether diffusers' guider is used, else the classic pipeline; ValueError where neither provides this guidance for
-        the backbone."""
+        """Whether diffusers' guider is used, else the classic pipeline; ValueError where neither has this guidance."""
         diffuser = self._diffuser
         # where guidance is an input of the network, there is no unconditional pass
         embedded = bool(diffuser.denoiser.config.get("time_cond_proj_dim"))
@@ -107,7 +73,7 @@ class Guided:
             guider(self.kind, self.guider_scale, guidance, diffuser.denoiser, diffuser.family.middle)
         return not classic
 
-    def _modular(self, inputs: dict[str, Any], guidance: float, after: AfterCall) -> Tensor:
+    def _modular(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         blocks = getattr(modular_pipelines, self.family.modular)()
         for name in [name for name in blocks.sub_blocks if name != "denoise"]:
             blocks.sub_blocks.pop(name)  # the text is encoded already, and latents are returned
@@ -124,29 +90,23 @@ class Guided:
             )
             return pipe(**inputs, output="latents")
 
-    def _classic(self, inputs: dict[str, Any], guidance: float, after: AfterCall) -> Tensor:
-        def on_step_end(pipe: Any, step: int, _time: Any, values: dict) -> dict:
+    def _classic(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
+        def on_step_end(pipe: Any, step: int, _time: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
             after(step + 1, pipe.num_timesteps, values["latents"])
             return {}
 
         try:
-            pipe = diffusers.AutoPipelineForText2Image.from_pipe(
-                self.pipe, enable_pag=True, pag_applied_layers=CLASSIC_LAYERS
-            )
+            auto = diffusers.AutoPipelineForText2Image
+            pipe = auto.from_pipe(self.pipe, enable_pag=True, pag_applied_layers="mid")
         except ValueError as error:
-            raise ValueError(
-                f"diffusers has no PAG for the pipeline of {self.name}: leave pag out."
-            ) from error
+            raise ValueError(f"diffusers has no PAG for {self.name}'s pipeline: leave pag out.") from error
         pipe.set_progress_bar_config(disable=True)
         processors = dict(self.denoiser.attn_processors)
         try:
             return pipe(
-                **inputs,
-                guidance_scale=guidance,
-                pag_scale=self.guider_scale,
-                output_type="latent",
+                **inputs, guidance_scale=guidance, pag_scale=self.guider_scale, output_type="latent",
                 callback_on_step_end=on_step_end,
-            ).images
+            ).images  # fmt: skip
         finally:
             self.denoiser.set_attn_processor(processors)
 
@@ -154,7 +114,7 @@ class Guided:
 class AfterStep(ModularPipelineBlocks):
     """The last block of a denoising step: calls a callback, which modular pipelines lack."""
 
-    def __init__(self, callback: AfterCall) -> None:
+    def __init__(self, callback: OnStep) -> None:
         super().__init__()
         self.callback = callback
 
@@ -175,7 +135,7 @@ def check_guidance(kind: str, scale: float | None) -> float | None:
     return scale
 
 
-def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module, middle: str) -> Any:
+def guider(kind: str, scale: float | None, guidance: float, denoiser: ModelMixin, middle: str) -> Any:
     """diffusers' guider of a kind."""
     if kind == "cfg":
         return ClassifierFreeGuidance(guidance_scale=guidance)
@@ -185,16 +145,10 @@ def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module,
         raise ValueError(
             f"{kind} works on the attention of the middle block, and this backbone has none there: leave {kind} out."
         ) from error
+    layers = LayerSkipConfig(indices=list(range(count)), fqn=middle)
     if kind == "autoguidance":
-        layers = LayerSkipConfig(indices=list(range(count)), fqn=middle)
         return AutoGuidance(guidance_scale=guidance if scale is None else scale, auto_guidance_config=layers)
-    layers = LayerSkipConfig(
-        indices=list(range(count)),
-        fqn=middle,
-        skip_attention=False,
-        skip_attention_scores=True,
-        skip_ff=False,
-    )
+    layers.skip_attention, layers.skip_attention_scores, layers.skip_ff = False, True, False
     return PerturbedAttentionGuidance(
         guidance_scale=guidance,
         perturbed_guidance_scale=scale,
@@ -206,8 +160,7 @@ def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module,
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Silences diffusers and transformers: they log whatever is raised in a block, also a stop, that guiders are
-    experimental, and that torchvision is missing. Errors are raised all the same."""
+    """Silence diffusers and transformers, which log any exception, also a stop, and that guiders are experimental."""
     loggers = diffusers_logging, transformers_logging
     levels = [logger.get_verbosity() for logger in loggers]
     for logger in loggers:
@@ -220,11 +173,14 @@ def unlogged() -> Iterator[None]:
 
 
 @contextmanager
-def unsliced(denoiser: nn.Module, middle: str) -> Iterator[None]:
-    """Sets the middle block's attention processors to torch's own, the only ones that the guider's PAG perturbs."""
+def unsliced(denoiser: ModelMixin, middle: str) -> Iterator[None]:
+    """Set the middle block's attention processors to torch's own, the only ones that the guider's PAG perturbs."""
     before = dict(denoiser.attn_processors)
     denoiser.set_attn_processor(
-        {name: AttnProcessor2_0() if name.startswith(middle) else kept for name, kept in before.items()}
+        {
+            name: AttnProcessor2_0() if name.startswith(middle) else processor
+            for name, processor in before.items()
+        }
     )
     try:
         yield
@@ -233,8 +189,8 @@ def unsliced(denoiser: nn.Module, middle: str) -> Iterator[None]:
 
 
 @contextmanager
-def unhooked(denoiser: nn.Module) -> Iterator[None]:
-    """Removes the hooks that a guider leaves on a network when it is interrupted in a pass."""
+def unhooked(denoiser: ModelMixin) -> Iterator[None]:
+    """Remove the hooks that a guider leaves on a network when it is interrupted in a pass."""
     before = hooks(denoiser)
     try:
         yield
@@ -243,7 +199,7 @@ def unhooked(denoiser: nn.Module) -> Iterator[None]:
             module._diffusers_hook.remove_hook(name, recurse=False)
 
 
-def hooks(denoiser: nn.Module) -> set[tuple[nn.Module, str]]:
+def hooks(denoiser: ModelMixin) -> set[tuple[Any, str]]:
     """diffusers' hooks on a network's modules."""
     return {
         (module, name)

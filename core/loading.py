@@ -6,6 +6,7 @@ need it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -29,7 +30,7 @@ def load_pipeline(
     offload: str = "none",
     slicing: bool = False,
 ) -> tuple[Any, str]:
-    """The pipeline and the revision of its weights: a folder's digest, or the commit of a model of the hub.
+    """Load a pipeline, and the revision of its weights: a folder's digest, or the commit of a model of the hub.
 
     offload: "model" keeps one component at a time on the device, "sequential" one layer at a time. slicing: attention
     and autoencoder work on slices and tiles: slower, in less memory.
@@ -102,8 +103,7 @@ def upcast(vae: Any) -> bool:
 
 
 def own_sampling(source: str | Path, revision: str | None = None) -> Sampling:
-    """Default sampling of a model, from its configuration files alone; ORDINARY where they cannot be read (loading the
-    model reports why)."""
+    """Default sampling of a model, from its configuration files alone; ORDINARY where they cannot be read."""
     try:
         index = _configuration(source, revision, "model_index.json")
         denoiser = family_of([str(index.get("_class_name"))]).denoiser
@@ -115,7 +115,7 @@ def own_sampling(source: str | Path, revision: str | None = None) -> Sampling:
 
 
 def _configuration(source: str | Path, revision: str | None, name: str) -> dict[str, Any]:
-    """A configuration file of a model, in a folder or on the hub; OSError or ValueError where it is not available."""
+    """A configuration file of a model, in a folder or on the hub; OSError or ValueError where there is none."""
     path = Path(source) / name
     if not Path(source).is_dir():
         from huggingface_hub import hf_hub_download
@@ -133,9 +133,9 @@ def _configuration(source: str | Path, revision: str | None, name: str) -> dict[
 
 def out_of_memory(error: BaseException | None) -> bool:
     """Whether an exception, or its cause, is a lack of memory of the GPU or the machine."""
+    phrases = ("out of memory", "not enough memory", "can't allocate memory")
     while error is not None:
         text = str(error).lower()
-        phrases = ("out of memory", "not enough memory", "can't allocate memory")
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(p in text for p in phrases):
             return True
         error = error.__cause__ or error.__context__
@@ -143,16 +143,14 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 
 def revision_of(source: str | Path) -> str:
-    """A short digest of a folder's model: of its index, configurations, and the sizes, heads and tails of its weights; or
-    the revision that its manifest names, where the same weights were written again in another form."""
+    """A short digest of a folder's model (names, sizes, heads and tails of its files), or the revision that its manifest
+    names, where the same weights were written again in another form; "" for a model of the hub."""
     folder = Path(source)
     if not folder.is_dir():
         return ""
-    try:
-        if named := verify(folder)["meta"].get("revision"):
-            return named
-    except CheckpointError:
-        pass
+    with contextlib.suppress(CheckpointError):
+        if revision := verify(folder)["meta"].get("revision"):
+            return revision
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())

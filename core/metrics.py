@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 DRAWS = 2000
 _CHUNK = 4_000_000  # weights held at once by the bootstrap
 
-Statistic = Callable[[np.ndarray], np.ndarray]
+Statistic = Callable[[np.ndarray], np.ndarray]  # weights of items (draws, N) -> (draws,)
+Groups = Sequence[Any] | np.ndarray  # of items, of any hashable kind
 
 
 class Interval(NamedTuple):
@@ -26,8 +27,10 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-
-# ---- agreement of two scores -------------------------------------------------------------------------------------
+    @property
+    def cell(self) -> dict[str, float | None]:
+        """{estimate, low, high}, None for what is not a number: as reports have it."""
+        return {name: finite(value) for name, value in self._asdict().items()}
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -57,25 +60,16 @@ def auc(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(auc_of(scores, truth)(np.ones((1, len(scores))))[0]) if len(scores) else math.nan
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def confusion(truth: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray) -> np.ndarray:
     """Confusion matrix (10, 10) of digits (N,): rows are the true digits, columns the predicted ones."""
     truth, predicted = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
     return np.bincount(truth * 10 + predicted, minlength=100).reshape(10, 10)
 
 
-def within(values: np.ndarray, groups: Sequence) -> np.ndarray:
+def within(values: np.ndarray, groups: Groups) -> np.ndarray:
     """values (N,) with the mean of their group subtracted."""
     values, code = np.asarray(values, np.float64), codes(groups)
     return values - (np.bincount(code, values) / np.bincount(code))[code] if len(values) else values
-
-
-# ---- weighted statistics for the bootstrap: (draws, N) weights -> (draws,) -----------------------------------------
-
-
-def mean_of(values: np.ndarray) -> Statistic:
-    """Weighted mean of values (N,)."""
-    values = np.asarray(values, np.float64)
-    return lambda weights: _divide(weights @ values, weights.sum(1))
 
 
 def pearson_of(x: np.ndarray, y: np.ndarray) -> Statistic:
@@ -112,16 +106,7 @@ def auc_of(scores: np.ndarray, truth: np.ndarray) -> Statistic:
     return statistic
 
 
-# ---- intervals ----------------------------------------------------------------------------------------------------
-
-
-def bootstrap(
-    statistic: Statistic,
-    clusters: Sequence,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Interval:
+def bootstrap(statistic: Statistic, clusters: Groups, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Clustered percentile bootstrap: the 95 % interval of a weighted statistic of N items, resampled by their clusters
     (prompts), or one by one where there is a single cluster."""
     code = codes(clusters)
@@ -129,7 +114,7 @@ def bootstrap(
         return Interval(math.nan, math.nan, math.nan)
     sizes = np.bincount(code)
     rng = np.random.default_rng(seed)
-    parts, step = [], max(1, _CHUNK // len(code))
+    resampled, step = [], max(1, _CHUNK // len(code))
     for at in range(0, draws, step):
         count = min(step, draws - at)
         weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=count)
@@ -137,8 +122,8 @@ def bootstrap(
             weights = rng.multinomial(weights[:, 0] * len(code), np.full(len(code), 1 / len(code)))
         else:
             weights = weights[:, code]
-        parts.append(statistic(weights.astype(float)))
-    values = np.concatenate(parts)
+        resampled.append(statistic(weights.astype(float)))
+    values = np.concatenate(resampled)
     values = values[np.isfinite(values)]
     estimate = float(statistic(np.ones((1, len(code))))[0])
     if len(values) == 0:
@@ -147,9 +132,10 @@ def bootstrap(
     return Interval(estimate, float(low), float(high))
 
 
-def mean_interval(values: np.ndarray, clusters: Sequence, *, draws: int = DRAWS, seed: int = 0) -> Interval:
+def mean_interval(values: np.ndarray, clusters: Groups, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Mean of values (N,) with its clustered bootstrap interval; paired differences give a paired interval."""
-    return bootstrap(mean_of(values), clusters, draws=draws, seed=seed)
+    row = np.asarray(values, np.float64)
+    return bootstrap(lambda w: _divide(w @ row, w.sum(1)), clusters, draws=draws, seed=seed)
 
 
 def wilson(successes: int, count: int) -> Interval:
@@ -160,9 +146,6 @@ def wilson(successes: int, count: int) -> Interval:
         return Interval(math.nan, math.nan, math.nan)
     low, high = binomtest(successes, count).proportion_ci(method="wilson")
     return Interval(successes / count, float(low), float(high))
-
-
-# ---- choosing among candidates ------------------------------------------------------------------------------------
 
 
 def choice_matrix(scores: np.ndarray, n: int) -> np.ndarray:
@@ -181,13 +164,12 @@ def choice_matrix(scores: np.ndarray, n: int) -> np.ndarray:
     rank = np.empty(m, np.int64)  # 0 the first choice
     rank[np.lexsort((np.arange(m), -scores))] = np.arange(m)
     total, chance = math.comb(m - 1, n - 1), np.zeros((m, m))
-    for s in range(m):
-        for i in range(m):
-            worse = m - 1 - rank[i]
-            if i == s:
-                chance[s, i] = math.comb(worse, n - 1) / total
-            elif rank[i] < rank[s]:
-                chance[s, i] = math.comb(worse - 1, n - 2) / total if n > 1 else 0.0
+    for s, i in np.ndindex(m, m):
+        worse = m - 1 - rank[i]
+        if i == s:
+            chance[s, i] = math.comb(worse, n - 1) / total
+        elif rank[i] < rank[s] and n > 1:
+            chance[s, i] = math.comb(worse - 1, n - 2) / total
     return chance
 
 
@@ -196,20 +178,15 @@ def best_of(outcomes: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
     outcomes themselves as scores it is the expected maximum."""
     outcomes, scores = np.asarray(outcomes, np.float64), np.asarray(scores, np.float64)
     if outcomes.shape != scores.shape or outcomes.ndim != 2:
-        raise ValueError(
-            f"Outcomes {outcomes.shape} and scores {scores.shape} must both be (prompts, samples)."
-        )
+        raise ValueError(f"Outcomes {outcomes.shape} and scores {scores.shape} must be (prompts, samples).")
     return np.stack([choice_matrix(s, n) @ o for s, o in zip(scores, outcomes, strict=True)])
 
 
 def win_tie_loss(treated: np.ndarray, control: np.ndarray) -> dict[str, int]:
-    """How often treated (N,) is above, equal to and below its paired control (N,)."""
+    """Counts of treated (N,) above, equal to and below its paired control (N,)."""
     treated, control = _pair(treated, control)
     above, below = int((treated > control).sum()), int((treated < control).sum())
     return {"win": above, "tie": len(treated) - above - below, "loss": below}
-
-
-# ---- quality and diversity ----------------------------------------------------------------------------------------
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
@@ -217,9 +194,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). It is biased upwards for few samples: compare equal counts."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(
-            f"Features must be (N, F) with N of 2 or more and one F, got {a.shape} and {b.shape}."
-        )
+        raise ValueError(f"Features must be (N, F), N of 2 or more and one F, got {a.shape}, {b.shape}.")
     cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
@@ -233,7 +208,7 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def codes(groups: Sequence) -> np.ndarray:
+def codes(groups: Groups) -> np.ndarray:
     """Groups of any hashable kind as 0, 1, 2 ... (N,), in the order of their first appearance."""
     known: dict = {}
     return np.array([known.setdefault(group, len(known)) for group in groups], np.int64)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Shape = tuple[int, ...]  # (C, H, W)
 SEED_LIMIT = 2**63
 _KEY = slice(3, 627)  # the twister's 624 words in the state of torch's generator, eight bytes each
 LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (down, right) of the neighbours whose correlation is measured
@@ -25,9 +26,8 @@ _WHITE_Z = 2.7344  # |z| that the largest of four independent normal deviates ex
 
 
 def check_seed(seed: Any, limit: int = SEED_LIMIT) -> int:
-    """The seed as an int below `limit`, from an integer of Python, NumPy or torch or from decimal digits; ValueError with a
-    sentence otherwise."""
-    value = seed.tolist() if hasattr(seed, "tolist") else seed  # a scalar of NumPy or torch as Python's
+    """Validate a seed: an int from 0 to `limit` - 1, of Python, NumPy or torch or in decimal digits; ValueError otherwise."""
+    value = seed.tolist() if hasattr(seed, "tolist") else seed
     if isinstance(value, str):
         digits = value.strip()
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
@@ -43,7 +43,7 @@ def check_seed(seed: Any, limit: int = SEED_LIMIT) -> int:
 
 
 def check_seeds(seeds: Any) -> list[int]:
-    """`check_seed` of one seed or many (a sequence, an array, a tensor); ValueError where there is none."""
+    """Validate one seed or several (a sequence, an array, a tensor) by `check_seed`; ValueError for an empty one."""
     values = seeds.tolist() if hasattr(seeds, "tolist") else seeds
     one = isinstance(values, (str, bytes)) or not isinstance(values, Iterable)
     checked = [check_seed(seed) for seed in ([values] if one else values)]
@@ -53,47 +53,37 @@ def check_seeds(seeds: Any) -> list[int]:
 
 
 def check_strength(strength: object) -> float:
-    """The strength as a float in [0, 1]; ValueError with a sentence otherwise."""
+    """Validate a strength: a float in [0, 1]; ValueError otherwise."""
     number = float(strength) if isinstance(strength, (int, float)) else math.nan
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"The strength {strength!r} is out of range: use a number from 0 (off) to 1 (full).")
     return number
 
 
-def draw(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
-    """eps: standard normal noise (B, C, H, W), float32 on the CPU, each item from its own seed."""
-    return torch.stack([torch.randn(shape, generator=g, dtype=torch.float32) for g in _generators(seeds)])
+def draw(seeds: Sequence[int], shape: Shape) -> Tensor:
+    """Draw eps (B, C, H, W), float32 on the CPU, each item from its own seed."""
+    return torch.stack([_normal(generator, shape) for generator in _after(0, seeds, shape)])
 
 
-def second(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
-    """xi: the second stream of the same seeds (B, C, H, W), independent of the first."""
-    streams = []
-    for generator in _generators(seeds):
-        torch.randn(shape, generator=generator, dtype=torch.float32)  # the first stream
-        streams.append(torch.randn(shape, generator=generator, dtype=torch.float32))
-    return torch.stack(streams)
+def second(seeds: Sequence[int], shape: Shape) -> Tensor:
+    """Draw xi (B, C, H, W), the second stream of the same seeds, independent of the first."""
+    return torch.stack([_normal(generator, shape) for generator in _after(1, seeds, shape)])
 
 
-def third(seeds: Sequence[int], shape: tuple[int, int, int]) -> list[torch.Generator]:
-    """A CPU generator for each seed, positioned after its first two streams of latents (C, H, W): for the noise that a
-    sampler draws at its steps, independent of both."""
-    generators = _generators(seeds)
-    for generator in generators:
-        for _ in range(2):
-            torch.randn(shape, generator=generator, dtype=torch.float32)
-    return generators
+def third(seeds: Sequence[int], shape: Shape) -> list[torch.Generator]:
+    """A CPU generator for each seed, positioned after two streams of latents (C, H, W): for the noise of a sampler's steps."""
+    return _after(2, seeds, shape)
 
 
 def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
-    """From noise (strength 0, bit for bit) to projected (strength 1), both (B, C, H, W).
+    """Spherical interpolation of each item from noise (strength 0, bit for bit) to projected (strength 1), both (B, C, H, W).
 
-    Spherical interpolation of each item: a straight line would pass through latents of less than unit variance, which
-    the diffuser was never trained on.
+    A straight line would pass through latents of less than unit variance, which the diffuser was never trained on.
     """
     strength = check_strength(strength)
     if noise.shape != projected.shape:
         raise ValueError(
-            f"Noise {tuple(noise.shape)} and projected noise {tuple(projected.shape)} differ in shape."
+            f"Noise {tuple(noise.shape)} and projected {tuple(projected.shape)} differ in shape."
         )
     if strength == 0.0:
         return noise
@@ -127,15 +117,13 @@ def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
     x, y = projected.detach().cpu().double(), noise.detach().cpu().double()
     mean, std = x.mean().item(), x.std(correction=0).item()
     white = (x - mean) / max(std, 1e-12)
-    pairs = [(_shift(white, dy, dx), _shift(white, -dy, -dx)) for dy, dx in LAGS]
-    pairs = [(a, b) for a, b in pairs if a.numel()]
-    correlation = max((abs((a * b).mean().item()) for a, b in pairs), default=0.0)
-    fewest = min((a.numel() for a, _ in pairs), default=0)
+    products = [product for dy, dx in LAGS if (product := neighbour_product(white, dy, dx)).numel()]
+    fewest = min((product.numel() for product in products), default=0)
     m, v = x.mean((1, 2, 3)), x.var((1, 2, 3), correction=0).clamp_min(1e-12)
     return {
         "mean": mean,
         "std": std,
-        "spatial_correlation": correlation,
+        "spatial_correlation": max((abs(product.mean().item()) for product in products), default=0.0),
         "white_bound": _WHITE_Z / math.sqrt(fewest) if fewest else 0.0,
         "kl": (0.5 * (v + m**2 - 1 - v.log())).mean().item(),
         "cosine": torch.cosine_similarity(x.flatten(1), y.flatten(1), dim=1).mean().item(),
@@ -143,8 +131,24 @@ def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
     }
 
 
-def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    return [_generator(seed) for seed in check_seeds(seeds)]
+def neighbour_product(x: Tensor, dy: int, dx: int) -> Tensor:
+    """Products of the values of x (..., H, W) with their neighbours dy >= 0 below and dx to the right, where there are any."""
+    height, width = x.shape[-2:]
+    values = x[..., : max(0, height - dy), max(0, -dx) : max(0, width - max(0, dx))]
+    return values * x[..., dy:, max(0, dx) : max(0, width - max(0, -dx))]
+
+
+def _normal(generator: torch.Generator, shape: Shape) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
+
+
+def _after(streams: int, seeds: Sequence[int], shape: Shape) -> list[torch.Generator]:
+    """Generators of the seeds after a number of streams of latents."""
+    generators = [_generator(seed) for seed in check_seeds(seeds)]
+    for generator in generators:
+        for _ in range(streams):
+            _normal(generator, shape)
+    return generators
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -157,9 +161,3 @@ def _generator(seed: int) -> torch.Generator:
         state.view(torch.int64)[_KEY] = torch.from_numpy(key.astype(np.int64))
         generator.set_state(state)
     return generator
-
-
-def _shift(x: Tensor, dy: int, dx: int) -> Tensor:
-    """The values of x (..., H, W) that have a neighbour dy below and dx to the right."""
-    h, w = x.shape[-2:]
-    return x[..., max(0, -dy) : max(0, h - max(0, dy)), max(0, -dx) : max(0, w - max(0, dx))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -18,3 +19,7 @@ class Progress:
 
 class Stopped(Exception):
     """Raised where work was asked to stop, and what it made so far is safe."""
+
+
+OnProgress = Callable[[Progress], None] | None
+Stop = Callable[[], bool] | None  # asked between steps whether to stop

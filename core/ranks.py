@@ -29,6 +29,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from core.progress import Stop
+
 if TYPE_CHECKING:  # accelerate takes half a second to import, and a single process does not need it
     from accelerate import PartialState
 
@@ -89,9 +91,8 @@ def group() -> Iterator[None]:
         torch.cuda.set_device(local % gpus)
     with _talking():
         # here, because PartialState takes one backend, and tensors of the CPU need gloo beside NCCL
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if own_gpu else "gloo", timeout=timedelta(seconds=SECONDS)
-        )
+        backend = "cpu:gloo,cuda:nccl" if own_gpu else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=SECONDS))
         waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=ALONE_SECONDS))
     _group = _Group(PartialState(cpu=not own_gpu), waiting)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
@@ -104,11 +105,8 @@ def group() -> Iterator[None]:
         PartialState._reset_state()
 
 
-# ---- calls of rank 0 ----------------------------------------------------------------------------------------------
-
-
-def follow(stop: Callable[[], bool] | None = None) -> None:
-    """Make the calls that rank 0 hands out, with `stop`, until `dismiss`."""
+def follow(stop: Stop = None) -> None:
+    """Make the calls that rank 0 hands out, with `stop=` added, until `dismiss`."""
     while (task := _broadcast()) is not None:
         function, args, kwargs = task
         function(*args, **kwargs, stop=stop)
@@ -116,19 +114,16 @@ def follow(stop: Callable[[], bool] | None = None) -> None:
 
 
 def dismiss() -> None:
-    """Let the other ranks end. After an error in a call they have ended, or will when rank 0 does; one that died
-    meanwhile is no error."""
+    """Let the other ranks end; one that has died meanwhile is no error."""
     if _group and _group.following:
         with contextlib.suppress(Lost):
             _broadcast(None)
 
 
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], None]:
-    """Let the other ranks make this call, with `stop=` added, while rank 0 does its share; the function that is returned
-    waits for them.
+    """Let the other ranks make this call while rank 0 does its share; the function that is returned waits for them.
 
-    The function is one of a module, and its arguments can be pickled. An error before they have been waited for ends
-    the group: no rank follows any more.
+    Function and arguments are pickled. An error before the wait ends the group: no rank follows any more.
     """
     if _group is None or _group.state.process_index:
         return lambda: None
@@ -160,8 +155,7 @@ def together(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def _joined() -> _Group | None:
-    """The group while all ranks make one call; None in a single process, and in rank 0 while the others wait for a
-    call."""
+    """The group while all ranks make one call; None in a single process, and in rank 0 while the others wait."""
     return None if _group is None or (_group.following and not _group.state.process_index) else _group
 
 
@@ -195,8 +189,7 @@ def _broadcast(value: Any = None) -> Any:
     assert _group is not None
     content: list[bytes] = [b""]
     if not rank():
-        buffer = io.BytesIO()
-        torch.save(value, buffer)
+        torch.save(value, buffer := io.BytesIO())
         content = [buffer.getvalue()]
     with _talking():
         dist.broadcast_object_list(content, src=0, group=_group.waiting)
@@ -211,7 +204,7 @@ def _broadcast(value: Any = None) -> Any:
 
 @contextlib.contextmanager
 def _talking() -> Iterator[None]:
-    """Turns any error of torch.distributed about a rank that is gone into a sentence."""
+    """Turn an error of torch.distributed about a rank that is gone into Lost."""
     try:
         yield
     except RuntimeError as error:
@@ -219,9 +212,6 @@ def _talking() -> Iterator[None]:
             "Another process of the group has ended or does not answer. What was finished is kept: give the same "
             "command again to go on, a training with its --run."
         ) from error
-
-
-# ---- shares -------------------------------------------------------------------------------------------------------
 
 
 def share(count: int) -> slice:
@@ -237,13 +227,9 @@ def fraction(count: int) -> float:
 
 
 def deal(items: Sequence[T], size: int) -> list[T]:
-    """This rank's items, dealt out in whole batches of `size`: every batch is one that a single process would make, and
-    comes out in the same bits."""
+    """This rank's items, in whole batches of `size`: those that a single process would make, which keeps their bits."""
     starts = range(rank() * size, len(items), world() * size)
     return [item for at in starts for item in items[at : at + size]]
-
-
-# ---- one step of training -----------------------------------------------------------------------------------------
 
 
 def _reduced(value: Tensor, reduction: str = "sum") -> Tensor:
@@ -260,14 +246,12 @@ def either(flag: bool) -> bool:
 
 
 def mean(value: Tensor, weight: float) -> Tensor:
-    """The ranks' weighted mean of a value of the batch, with the gradient of this rank's, which `gradients` weights.
-
-    So a quantity of the whole batch is exact in a loss, also where it is no sum over the items. weight: `fraction` of the
-    batch."""
+    """The ranks' mean of a value, weighted by `fraction`, with the gradient of this rank's, which `gradients` weights. So a
+    quantity of the whole batch is exact in a loss, also where it is no sum over the items."""
     if _joined() is None:
         return value
-    own = value.detach()
-    return value + (_reduced(own * weight) - own)
+    detached = value.detach()
+    return value + (_reduced(detached * weight) - detached)
 
 
 def means(values: Mapping[str, float], weight: float) -> dict[str, float]:
@@ -288,9 +272,9 @@ def gradients(parameters: Iterable[nn.Parameter], weight: float) -> None:
     if _joined() is None:
         return
     parameters = list(parameters)
-    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    present = torch.tensor([float(p.grad is not None) for p in parameters], device=own[0].device)
-    flat = _reduced(torch.cat([*(gradient.float().flatten() * weight for gradient in own), present]))
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    present = torch.tensor([float(p.grad is not None) for p in parameters], device=grads[0].device)
+    flat = _reduced(torch.cat([*(gradient.float().flatten() * weight for gradient in grads), present]))
     *sums, present = flat.split([*(p.numel() for p in parameters), len(parameters)])
     for p, total, had in zip(parameters, sums, present.tolist(), strict=True):
         p.grad = total.view_as(p).to(p.dtype) if had else None

@@ -172,9 +172,7 @@ def check_prompt(prompt: object) -> str:
     if not prompt.strip():
         raise ValueError("The prompt is empty: write what the image should show.")
     if len(prompt) > MAX_PROMPT:
-        raise ValueError(
-            f"The prompt has {len(prompt)} characters and at most {MAX_PROMPT} are allowed: shorten it."
-        )
+        raise ValueError(f"The prompt has {len(prompt)} characters, more than {MAX_PROMPT}: shorten it.")
     for place, char in enumerate(prompt):
         if unicodedata.category(char) in ("Cc", "Cs"):
             raise ValueError(
@@ -198,7 +196,7 @@ def split(prompt: str, rules: int = CURRENT) -> list[Word]:
     text = prompt if rules == 1 else _SYNTAX.sub(lambda syntax: " " * len(syntax[0]), prompt)
     tokens = list(_tokens(text, rules))
     folded = [text[start:end].casefold().replace("’", "'") for start, end in tokens]
-    follows = _follows(text, tokens)
+    follows = [text[a:b].isspace() for (_, a), (b, _) in pairwise(tokens)] + [False]  # only space to the next
     words: list[Word] = []
     first = 0
     while first < len(tokens):
@@ -222,8 +220,7 @@ def units(prompt: str, rules: int = CURRENT) -> list[Word]:
 
 
 def units_of(sample: Mapping[str, Any]) -> list[Word]:
-    """The units of a stored image (its prompt, n_words and word_rules); those from before *nothing else* existed have only
-    the words."""
+    """The units of a stored image (its prompt, n_words and word_rules); an old one lacks *nothing else*."""
     return units(sample["prompt"], sample["word_rules"])[: sample["n_words"]]
 
 
@@ -268,7 +265,8 @@ def scored(words: Sequence[Word]) -> list[Word]:
 def locate(tokenizer: Any, prompt: str, words: Sequence[Word]) -> list[Located]:
     """The sub-tokens of every word in the prompt as this tokenizer's text encoder gets it (cut to its window). *Nothing else*
     has none: it is about the whole prompt."""
-    window = window_of(tokenizer)
+    limit = getattr(tokenizer, "model_max_length", None)
+    window = int(limit) if limit is not None and limit < 100_000 else None  # number of tokens that are read
     if getattr(tokenizer, "is_fast", False):
         cut, _ = _spans(tokenizer, prompt, window)
         whole, unknown = _spans(tokenizer, prompt, None)
@@ -288,20 +286,13 @@ def locate(tokenizer: Any, prompt: str, words: Sequence[Word]) -> list[Located]:
 
 
 def weights(located: Sequence[Located], length: int) -> Tensor:
-    """Averaging weights (J, L): row j has 1/n at each of word j's n sub-tokens; zeros for a word outside the window and for
-    *nothing else*."""
+    """Averaging weights (J, L): 1/n at each of word j's n sub-tokens; zeros outside the window and for *nothing else*."""
     out = torch.zeros(len(located), length)
     for j, place in enumerate(located):
         tokens = [t for t in place.tokens if t < length]
         if tokens:
             out[j, tokens] = 1.0 / len(tokens)
     return out
-
-
-def window_of(tokenizer: Any) -> int | None:
-    """Number of tokens that the text encoder reads; None where the tokenizer has no limit."""
-    limit = getattr(tokenizer, "model_max_length", None)
-    return int(limit) if limit is not None and limit < 100_000 else None
 
 
 def _tokens(text: str, rules: int) -> Iterator[tuple[int, int]]:
@@ -352,19 +343,12 @@ def _unspaced(char: str) -> bool:
     """Whether a letter is of a script without spaces between words."""
     if char <= "\u0e00":
         return False
-    return (
-        char in "々〆〇" or "\uff66" <= char <= "\uff9f" or unicodedata.name(char, "").startswith(_UNSPACED)
-    )
-
-
-def _follows(text: str, tokens: Sequence[tuple[int, int]]) -> list[bool]:
-    """For every token, whether only space separates it from the next one."""
-    return [text[a:b].isspace() for (_, a), (b, _) in pairwise(tokens)] + [False]
+    name = unicodedata.name(char, "")
+    return char in "々〆〇" or "\uff66" <= char <= "\uff9f" or name.startswith(_UNSPACED)
 
 
 def _unit(folded: Sequence[str], follows: Sequence[bool], first: int, written: bool) -> tuple[int, str]:
-    """Number of tokens and kind of the unit that begins at token `first` (rules 2). written: it follows a quotation mark, so
-    it denies nothing."""
+    """Number of tokens and kind of the unit at a token (rules 2). written: after a quotation mark, denying nothing."""
     if size := _phrase(folded, follows, first):
         return size, "relation"
     if size := 0 if written else _denial(folded, follows, first):

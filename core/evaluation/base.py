@@ -1,4 +1,4 @@
-"""What a method is: a way to spend a budget on one image of a prompt and a base seed, behind one call.
+"""A method: a way to spend a budget on one image of a prompt and a base seed, behind one call.
 
 A method has two steps: `start` returns the noise to denoise, and `denoise` makes latents of it. A method that changes
 only one of them wraps a base and leaves the other to it, so any two combine: "pag + projected" is PAG on the projector's
@@ -14,7 +14,8 @@ model and the scorer are counted separately, an item each.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,17 +26,15 @@ from torch import Tensor
 
 from core.diffusion import Diffuser, Text
 from core.evaluation.memory import peak
-from core.noise import check_seeds, draw
+from core.noise import Shape, check_seeds, draw
+from core.progress import Stop
 
 
 @dataclass
 class MethodResult:
-    """One image per prompt and base seed.
-
-    images uint8 (B, S, S, 3); latents and noise (B, C, H, W), noise being what was denoised; seeds: those that the noise
-    was drawn from; seconds and network_calls of the whole batch; other_calls: items forwarded, by name; peak_memory in
-    bytes, None where the system does not report it (see core.evaluation.memory).
-    """
+    """One image per prompt and base seed: images uint8 (B, S, S, 3); latents and noise (B, C, H, W), noise being what was
+    denoised, and the seeds that it was drawn from; seconds and network_calls of the whole batch; other_calls, items
+    forwarded by name; peak_memory in bytes, None where the system does not report it (core.evaluation.memory)."""
 
     images: np.ndarray
     latents: Tensor
@@ -43,7 +42,7 @@ class MethodResult:
     seeds: list[int]
     seconds: float
     network_calls: int
-    other_calls: dict[str, int] = field(default_factory=dict)
+    other_calls: Counter[str] = field(default_factory=Counter)
     peak_memory: int | None = None
 
 
@@ -67,13 +66,14 @@ class Start:
 
     noise: Tensor
     seeds: list[int]
-    calls: dict[str, int] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
 
 
 class Method:
     """Plain sampling from the seed's own noise: the baseline "none", and the base of the other methods."""
 
     chooses = False  # whether it chooses among finished images, so that no other method can wrap it
+    moves = False  # whether it starts from other noise than the seed's own
 
     def __init__(self, name: str = "none") -> None:
         self.name = name
@@ -83,30 +83,19 @@ class Method:
         """Changes when the method would make other images; resuming an experiment relies on it."""
         return self.name
 
-    @property
-    def moves(self) -> bool:
-        """Whether it starts from other noise than the seed's own."""
-        return False
-
     def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
         """ValueError with a sentence where the method does not work on this backbone."""
 
-    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
-        """The noise of each item."""
+    def start(self, text: Text, seeds: list[int], shape: Shape) -> Start:
+        """Draw the noise of each item."""
         return Start(draw(seeds, shape), seeds)
 
     def denoise(
-        self,
-        diffuser: Diffuser,
-        text: Text,
-        start: Start,
-        settings: Settings = DEFAULT,
-        stop: Callable[[], bool] | None = None,
+        self, diffuser: Diffuser, text: Text, start: Start, settings: Settings = DEFAULT, stop: Stop = None
     ) -> Tensor:
-        """Latents (B, C, H, W) from the noise of `start`, under text (B prompts). Raises Stopped when `stop()` is true."""
-        return diffuser.sample(
-            text, start.noise, settings.steps, settings.guidance, stop=stop, seeds=start.seeds
-        )
+        """Denoise `start` under text (B prompts): latents (B, C, H, W). Raises Stopped when `stop()` is true."""
+        steps, guidance = settings.steps, settings.guidance
+        return diffuser.sample(text, start.noise, steps, guidance, stop=stop, seeds=start.seeds)
 
     def run(
         self,
@@ -114,47 +103,38 @@ class Method:
         prompts: Sequence[str],
         seeds: Sequence[int],
         settings: Settings = DEFAULT,
-        stop: Callable[[], bool] | None = None,
+        stop: Stop = None,
     ) -> MethodResult:
-        """One image for each of B prompts and B base seeds. Raises Stopped when `stop()` is true."""
+        """Make one image for each of B prompts and B base seeds. Raises Stopped when `stop()` is true."""
         seeds = check_seeds(seeds)
         if len(prompts) != len(seeds):
-            raise ValueError(
-                f"There are {len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt."
-            )
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt.")
         if settings.batch < 1:
             raise ValueError(f"batch is {settings.batch}: make 1 or more images at a time.")
         began, tally = time.perf_counter(), [0]
-        other: dict[str, int] = {}
-        unique = list(dict.fromkeys(prompts))
-        shape = diffuser.latent_shape(settings.height, settings.width)
+        unique, shape = list(dict.fromkeys(prompts)), diffuser.latent_shape(settings.height, settings.width)
         used: list[int] = []
-        made: list[tuple[np.ndarray, Tensor, Tensor]] = []
+        images: list[np.ndarray] = []
+        made: list[tuple[Tensor, Tensor]] = []
+        other_calls: Counter[str] = Counter()
         with peak(diffuser.device) as memory:
             text = diffuser.encode(unique)
             for at in range(0, len(seeds), settings.batch):
                 rows = text.take([unique.index(p) for p in prompts[at : at + settings.batch]])
                 start = self.start(rows, seeds[at : at + settings.batch], shape)
                 used += start.seeds
-                add(other, start.calls)
+                other_calls.update(start.calls)
                 with counted(diffuser.denoiser, tally):  # a teacher's calls are counted in `start`
                     latents = self.denoise(diffuser, rows, start, settings, stop)
-                made.append((diffuser.decode(latents), latents.cpu(), start.noise.cpu()))
-        images, latents, noise = zip(*made, strict=True)
-        return MethodResult(
-            np.concatenate(images),
-            torch.cat(latents),
-            torch.cat(noise),
-            used,
-            time.perf_counter() - began,
-            tally[0],
-            other,
-            memory.bytes,
-        )
+                images.append(diffuser.decode(latents))
+                made.append((latents.cpu(), start.noise.cpu()))
+        latents, noise = (torch.cat(tensors) for tensors in zip(*made, strict=True))
+        pictures, seconds = np.concatenate(images), time.perf_counter() - began
+        return MethodResult(pictures, latents, noise, used, seconds, tally[0], other_calls, memory.bytes)
 
 
 class Wrapper(Method):
-    """A base that is changed in one respect: what a subclass does not override is the base's."""
+    """A method around a base: what a subclass does not override is the base's."""
 
     def __init__(self, name: str, base: Method | None = None) -> None:
         self.base = base or Method()
@@ -163,6 +143,7 @@ class Wrapper(Method):
                 f"{self.base.name} chooses among finished images, so {name} cannot go around it: put the best-of-N first."
             )
         super().__init__(joined(name, self.base))
+        self.moves = self.moves or self.base.moves
 
     @property
     def change(self) -> str:
@@ -171,16 +152,12 @@ class Wrapper(Method):
 
     @property
     def fingerprint(self) -> str:
-        return self.change if plain(self.base) else f"{self.change}:{self.base.fingerprint}"
-
-    @property
-    def moves(self) -> bool:
-        return self.base.moves
+        return self.change if type(self.base) is Method else f"{self.change}:{self.base.fingerprint}"
 
     def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
         self.base.check(diffuser, settings)
 
-    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
+    def start(self, text: Text, seeds: list[int], shape: Shape) -> Start:
         return self.base.start(text, seeds, shape)
 
     @contextmanager
@@ -189,44 +166,27 @@ class Wrapper(Method):
         yield diffuser
 
     def denoise(
-        self,
-        diffuser: Diffuser,
-        text: Text,
-        start: Start,
-        settings: Settings = DEFAULT,
-        stop: Callable[[], bool] | None = None,
+        self, diffuser: Diffuser, text: Text, start: Start, settings: Settings = DEFAULT, stop: Stop = None
     ) -> Tensor:
         with self.changed(diffuser) as changed:
             return self.base.denoise(changed, text, start, settings, stop)
 
 
-def plain(method: Method) -> bool:
-    """Whether a method is plain sampling."""
-    return type(method) is Method
-
-
 def joined(name: str, base: Method) -> str:
     """The name of a method around a base."""
-    return name if plain(base) else f"{name} + {base.name}"
+    return name if type(base) is Method else f"{name} + {base.name}"
 
 
 @contextmanager
 def counted(denoiser: torch.nn.Module, tally: list[int]) -> Iterator[None]:
-    """Adds to tally[0] the items that pass the denoising network while the block runs."""
+    """Add to tally[0] the items that pass the denoising network while the block runs."""
 
-    def hook(_module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        items = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
-        tally[0] += items.shape[0]
+    def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        name = "sample" if "sample" in kwargs else "hidden_states"
+        tally[0] += len(args[0] if args else kwargs[name])
 
     handle = denoiser.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
     finally:
         handle.remove()
-
-
-def add(sums: dict[str, int], more: dict[str, int]) -> dict[str, int]:
-    """Add counts by name to `sums`, and return it."""
-    for name, count in more.items():
-        sums[name] = sums.get(name, 0) + count
-    return sums

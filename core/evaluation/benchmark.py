@@ -14,32 +14,28 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from core.diffusion import Diffuser
+from core.diffusion import Diffuser, Text
 from core.evaluation.choosing import Scorer
 from core.evaluation.memory import peak
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
-from core.noise import draw, second
-from core.progress import Progress, Stopped
+from core.noise import Shape, draw, second
+from core.progress import Progress, Stop, Stopped
 from core.training.data import RewardData, Sample, Texts
 from core.training.projector import ProjectorConfig, train_projector
 from core.training.reward import RewardConfig, train_reward
 
-Stop = Callable[[], bool]
-Count = Callable[[int, int], None]
-Shape = tuple[int, int, int]
+Count = Callable[[int, int], None] | None
 
 SHORT = 0.05  # seconds: shorter work is repeated within a round to take this long
-LONG = (
-    60.0  # seconds: a longer warm-up is the first round, as the overhead of a first call is negligible in it
-)
+LONG = 60.0  # seconds: a longer warm-up is the first round, since a first call's overhead is negligible in it
 WARM_STEPS = 2  # steps of a training before timing starts
 
 
@@ -61,8 +57,7 @@ class Spread:
 
 @dataclass
 class Rounds:
-    """seconds: by name of the work, one value a round. peak: its peak memory in bytes, None where the system does not report
-    it."""
+    """By name of the work: seconds, one value a round; peak, its memory in bytes, None where the system does not report it."""
 
     seconds: dict[str, list[float]]
     peak: dict[str, int | None]
@@ -116,8 +111,8 @@ def rounds(
     works: Mapping[str, Callable[[], object]],
     repeats: int,
     device: torch.device | str = "cpu",
-    stop: Stop | None = None,
-    on_progress: Count | None = None,
+    stop: Stop = None,
+    on_progress: Count = None,
 ) -> Rounds:
     """Time every work once in each of `repeats` rounds, after a warm-up round that measures the peak memory.
 
@@ -161,15 +156,11 @@ def composed(seconds: Mapping[str, Sequence[float]], steps: int, timed_steps: in
     (both of timed_steps), decoding, pair decoding."""
     scale = steps / timed_steps
     timed = {name: np.asarray(values) for name, values in seconds.items()}
-    denoising, both = timed["denoising"] * scale, timed["pair denoising"] * scale
-    whole = {
-        "text": timed["text"],
-        "projector": timed["projector"],
-        "denoising": denoising,
-        "decoding": timed["decoding"],
-        "image": timed["text"] + denoising + timed["decoding"],
-        "pair": timed["text"] + timed["projector"] + both + timed["pair decoding"],
-    }
+    whole = {name: timed[name] for name in ("text", "projector", "denoising", "decoding")}
+    whole["denoising"] = timed["denoising"] * scale
+    whole["image"] = whole["text"] + whole["denoising"] + whole["decoding"]
+    both = timed["pair denoising"] * scale
+    whole["pair"] = whole["text"] + whole["projector"] + both + timed["pair decoding"]
     return {name: values.tolist() for name, values in whole.items()}
 
 
@@ -184,24 +175,23 @@ def image_cost(
     prompt: str,
     sampling: Sampling,
     repeats: int = 5,
-    stop: Stop | None = None,
-    on_progress: Count | None = None,
+    stop: Stop = None,
+    on_progress: Count = None,
 ) -> ImageCost:
     """Time the parts of an image of `prompt`, alone and in a batch with its projected image."""
     if not 1 <= sampling.timed_steps <= sampling.steps:
         raise ValueError(f"{sampling.timed_steps} of {sampling.steps} steps cannot be timed: take 1 or more.")
     shape = diffuser.latent_shape(sampling.height, sampling.width)
-    device = next(projector.parameters()).device
-    projector.eval()
-    text, noise = diffuser.encode([prompt]), draw([0], shape)
-    both, noises, latents = text.take([0, 0]), draw([0, 1], shape), draw([0, 1], shape).to(diffuser.device)
+    device = next(projector.eval().parameters()).device
+    text, noises = diffuser.encode([prompt]), draw([0, 1], shape)
+    noise, latents = noises[:1], noises.to(diffuser.device)
 
     @torch.no_grad()
     def project() -> Tensor:
         xi = second([0], shape).to(device)
         return projector.project(noise.to(device), text.hidden.to(device), text.mask.to(device), xi).cpu()
 
-    def denoise(rows: Any, start: Tensor) -> Callable[[], Tensor]:
+    def denoise(rows: Text, start: Tensor) -> Callable[[], Tensor]:
         return lambda: diffuser.sample(rows, start, sampling.timed_steps, sampling.guidance, stop=stop)
 
     works = {
@@ -209,21 +199,16 @@ def image_cost(
         "projector": project,
         "denoising": denoise(text, noise),
         "decoding": lambda: diffuser.decode(latents[:1]),
-        "pair denoising": denoise(both, noises),
+        "pair denoising": denoise(text.take([0, 0]), noises),
         "pair decoding": lambda: diffuser.decode(latents),
     }
     result = rounds(works, repeats, diffuser.device, stop, on_progress)
     whole = composed(result.seconds, sampling.steps, sampling.timed_steps)
-    singles = [2 * image + extra for image, extra in zip(whole["image"], whole["projector"], strict=True)]
-    return ImageCost(
-        sampling,
-        shape,
-        {name: Spread.of(values) for name, values in whole.items()},
-        ratio(whole["projector"], whole["image"]),
-        ratio(whole["pair"], whole["image"]),
-        ratio(whole["pair"], singles),
-        result.peak,
-    )
+    image, pair, projection = whole["image"], whole["pair"], whole["projector"]
+    singles = [2 * alone + extra for alone, extra in zip(image, projection, strict=True)]
+    seconds = {name: Spread.of(values) for name, values in whole.items()}
+    shares = (ratio(projection, image), ratio(pair, image), ratio(pair, singles))
+    return ImageCost(sampling, shape, seconds, *shares, result.peak)
 
 
 def scoring_cost(
@@ -232,11 +217,10 @@ def scoring_cost(
     prompts: Sequence[str],
     device: torch.device | str = "cpu",
     repeats: int = 5,
-    stop: Stop | None = None,
-    on_progress: Count | None = None,
+    stop: Stop = None,
+    on_progress: Count = None,
 ) -> dict[str, Any]:
-    """Time the scoring of images (B, H, W, 3) uint8 in one batch: {images, words, per_image, per_word: Spread in
-    seconds, peak: bytes}."""
+    """Time the scoring of images uint8 (B, H, W, 3) in one batch: {images, words, per_image, per_word, peak}."""
     words = 0
 
     def score() -> None:
@@ -263,25 +247,23 @@ def training_cost(
     shape: Shape,
     batches: tuple[int, int],
     steps: int = 5,
-    stop: Stop | None = None,
-    on_progress: Count | None = None,
+    stop: Stop = None,
+    on_progress: Count = None,
 ) -> dict[str, dict[str, Any]]:
     """Time steps of the training loops of both models, whose weights change, at batches (reward, projector), on random scores
     and pictures: {reward, projector: {batch, steps_per_second: Spread, peak: bytes}}."""
-    device, total = next(reward.parameters()).device, 2 * (WARM_STEPS + steps)
-    draws = torch.Generator().manual_seed(0)
-    scored = [row.nonzero().flatten().tolist() for row in texts.scored]
-    samples = [
-        Sample(
-            texts.prompts[i % len(texts.prompts)],
-            i,
-            {j: (int(torch.randint(10, (1,), generator=draws)), 1.0) for j in scored[i % len(texts.prompts)]},
-            picture=torch.randn(shape, generator=draws),
-        )
-        for i in range(batches[0])
-    ]
+    device, count, draws = (
+        next(reward.parameters()).device,
+        WARM_STEPS + steps,
+        torch.Generator().manual_seed(0),
+    )
+    samples = []
+    for seed, row in zip(range(batches[0]), cycle(range(len(texts.prompts))), strict=False):
+        words = texts.scored[row].nonzero().flatten().tolist()
+        labels = {j: (int(torch.randint(10, (1,), generator=draws)), 1.0) for j in words}
+        picture = torch.randn(shape, generator=draws)
+        samples.append(Sample(texts.prompts[row], seed, labels, picture=picture))
     data = RewardData.build(samples, texts, shape)
-    count = WARM_STEPS + steps
     trainings = {
         "reward": lambda watch: train_reward(
             reward, data, config=RewardConfig(steps=count, batch=batches[0]), on_progress=watch, stop=stop
@@ -299,7 +281,7 @@ def training_cost(
             synchronise(device)
             ends.append(time.perf_counter())
             if on_progress:
-                on_progress(done + progress.step, total)
+                on_progress(done + progress.step, 2 * count)
 
         with peak(device) as memory:
             if train(watch).fit.stopped:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core.diffusion import Text
 from core.networks.blocks import evaluating
+from core.progress import Stop
 from core.scoring.scores import WordScore
 from core.words import EXTRA, Word, scored, units
 
@@ -29,8 +30,7 @@ EXTRA_WEIGHT = 2  # of *nothing else* relative to a word, where noise is chosen
 
 @dataclass(frozen=True)
 class NoiseChooser:
-    """Scores noises (B, C, H, W) under text: (B,), larger is better. fingerprint: changes with its scores. calls: the name
-    under which its forwards are counted."""
+    """Scores noises (B, C, H, W) under text: (B,), larger is better. calls: the name under which its forwards are counted."""
 
     score: Callable[[Tensor, Text], np.ndarray]
     fingerprint: str
@@ -43,13 +43,14 @@ class NoiseChooser:
 class Scorer(Protocol):
     """Scores the words of images: VLMScorer, or anything with its `score`."""
 
-    def score(self, images: np.ndarray, prompts: Sequence[str]) -> list[list[WordScore]]:
+    def score(
+        self, images: np.ndarray, prompts: Sequence[str], batch: int = ..., stop: Stop = ...
+    ) -> list[list[WordScore]]:
         """Images uint8 (B, S, S, 3) and their prompts -> the scored words of each."""
 
 
 def candidate(seed: int, k: int) -> int:
-    """Seed of candidate k of a base seed: the base seed itself for k = 0 (so best-of-1 is `none`), else the first 32
-    bits of SHA-256 of "seed:k", the same on every machine."""
+    """Seed of candidate k of a base seed: itself for k = 0, else the first 32 bits of SHA-256 of "seed:k"."""
     if k == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed}:{k}".encode()).digest()[:4], "big")
@@ -84,12 +85,10 @@ def by_teacher(teacher: Teacher) -> NoiseChooser:
 
 
 def _scores(reader: PictureReader, logits: Tensor, text: Text) -> np.ndarray:
-    """As `whole`, of each item of logits (B, J, 10), *nothing else* counting EXTRA_WEIGHT times: (B,)."""
+    """Scores (B,) as by `whole` of logits (B, J, 10), with *nothing else* EXTRA_WEIGHT times."""
     rows = read_words(reader.expected(logits).cpu().numpy(), text, reader.config.extra)
-    weights = {True: EXTRA_WEIGHT, False: 1}
-    return np.array(
-        [whole([v for w, v in row.items() for _ in range(weights[w.kind == EXTRA])]) for row in rows]
-    )
+    times = {EXTRA: EXTRA_WEIGHT}
+    return np.array([whole([v for w, v in row.items() for _ in range(times.get(w.kind, 1))]) for row in rows])
 
 
 def predict(reward: RewardModel, noise: Tensor, text: Text) -> tuple[np.ndarray, list[dict[int, float]]]:
@@ -108,8 +107,7 @@ def _logits(reward: RewardModel, noise: Tensor, text: Text) -> Tensor:
 
 
 def read_words(expected: np.ndarray, text: Text, extra: bool) -> list[dict[Word, float]]:
-    """Expected scores (B, J) by word, for scored words inside the text encoder's window; *nothing else* among them where
-    `extra`."""
+    """Expected scores (B, J) by word, for scored words inside the text encoder's window, with *nothing else* if `extra`."""
     return [
         {
             word: float(row[word.index])

@@ -25,19 +25,23 @@ FLAT = 2.0  # standard deviation of an image's pixels, in 255ths, below which it
 FAR = 3.0  # multiple of the usual range (5 to 95 %) by which a spread may lie outside it
 
 
-# ---- two sets of noises -------------------------------------------------------------------------------------------
-
-
 def mmd_test(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
     """Squared maximum mean discrepancy of a (N, F) and b (M, F) under the kernel exp(-d^2 / (2 width^2)), and its 95 %
     quantile under the hypothesis of one distribution.
 
     The unbiased estimate (Gretton et al. 2012, eq. 3): about 0, and as often below it, for one distribution. The quantile
-    is from DRAWS permutations of the items. width: the median Euclidean distance between the items of both sets.
+    is from DRAWS permutations of the items. width: the median Euclidean distance between items of both sets, at most ITEMS
+    evenly spaced ones.
     """
     a, b = _sets(a, b)
-    squared, rng = _squared(np.concatenate([a, b])), np.random.default_rng(seed)
-    kernel = np.exp(-squared / (2 * max(_median(squared), 1e-12) ** 2))
+    items, rng = np.concatenate([a, b]), np.random.default_rng(seed)
+    items = items - items.mean(0)
+    norms = np.square(items).sum(1)
+    squared = np.maximum(norms[:, None] + norms - 2 * items @ items.T, 0)  # Euclidean distances
+    rows = np.linspace(0, len(squared) - 1, min(ITEMS, len(squared))).astype(int)
+    between = squared[np.ix_(rows, rows)][np.triu_indices(len(rows), 1)]
+    width = float(np.sqrt(np.median(between)))
+    kernel = np.exp(-squared / (2 * max(width, 1e-12) ** 2))
     np.fill_diagonal(kernel, 0)  # an item is not compared with itself
     orders = np.stack([np.arange(len(kernel)), *(rng.permutation(len(kernel)) for _ in range(DRAWS))])
     values = _mmd_of(kernel, orders, len(a))
@@ -45,14 +49,13 @@ def mmd_test(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> tuple[float, flo
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence in nats of two histograms (B,) of counts or shares: 0 for equal ones, ln 2 for disjoint
-    ones."""
+    """Jensen-Shannon divergence in nats of two histograms (B,) of counts or shares: 0 for equal, ln 2 for disjoint ones."""
     from scipy.spatial.distance import jensenshannon  # here, as a page should not wait for it
 
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     if p.shape != q.shape or p.ndim != 1 or min(p.sum(), q.sum()) <= 0 or min(p.min(), q.min()) < 0:
         raise ValueError(
-            f"Two histograms of one length that hold something are needed, got {p.shape} and {q.shape}."
+            f"Histograms of one length that hold something are needed, got {p.shape}, {q.shape}."
         )
     return float(jensenshannon(p, q) ** 2)
 
@@ -73,10 +76,7 @@ def gaussian_kl(noises: np.ndarray) -> float:
     return float((0.5 * (variance + mean**2 - 1 - np.log(variance))).mean())
 
 
-# ---- two sets of images -------------------------------------------------------------------------------------------
-
-
-def halves(groups: Sequence, rng: np.random.Generator) -> np.ndarray:
+def halves(groups: Sequence[Any], rng: np.random.Generator) -> np.ndarray:
     """A random half of the items as a mask (N,), stratified by group; which half of an odd group is larger is random too."""
     code = codes(groups)
     half = np.zeros(len(code), bool)
@@ -86,14 +86,12 @@ def halves(groups: Sequence, rng: np.random.Generator) -> np.ndarray:
     return half
 
 
-def half_frechet(a: np.ndarray, b: np.ndarray, groups: Sequence) -> list[float]:
+def half_frechet(a: np.ndarray, b: np.ndarray, groups: Sequence[Any]) -> list[float]:
     """Frechet distances between a half of a (N, F) and the other half of b (N, F), for ten fixed random halves; items with
     one index are paired, and groups (N,) are their prompts. With a = b it is the *inner* Frechet distance."""
     a, b = _sets(a, b)
     if len(a) != len(b) or len(a) != len(groups):
-        raise ValueError(
-            f"Paired sets of one size are needed, got {len(a)}, {len(b)} and {len(groups)} groups."
-        )
+        raise ValueError(f"Paired sets need one size, got {len(a)}, {len(b)} and {len(groups)} groups.")
     rng, distances = np.random.default_rng(0), []
     for _ in range(10):
         half = halves(groups, rng)
@@ -120,19 +118,16 @@ def inception_like(answers: np.ndarray) -> dict[str, float]:
     return {"score": float(np.exp(max(0.0, spread - certain))), "certain": certain, "spread": spread}
 
 
-# ---- invalid images -----------------------------------------------------------------------------------------------
-
-
 def looks(images: np.ndarray, latents: np.ndarray) -> list[list[float]]:
-    """The measurements behind `invalid`, for images uint8 (N, S, S, 3) and their latents (N, ...): for each [1 where the
-    latents are finite else 0, their standard deviation (0 where not finite), that of the pixels in 255ths]."""
-    rows = []
-    for image, latent in zip(images, np.asarray(latents, np.float64), strict=True):
-        finite = bool(np.isfinite(latent).all())
-        rows.append(
-            [int(finite), round(float(latent.std()), 5) if finite else 0.0, round(float(image.std()), 3)]
-        )
-    return rows
+    """The measurements behind `invalid`, of images uint8 (N, S, S, 3) and their latents (N, ...): for each [1 where the
+    latents are finite, else 0; their standard deviation, 0 where they are not; that of the pixels in 255ths]."""
+    pairs = zip(images, np.asarray(latents, np.float64), strict=True)
+    return [
+        [1, round(float(latent.std()), 5), round(float(image.std()), 3)]
+        if np.isfinite(latent).all()
+        else [0, 0.0, round(float(image.std()), 3)]
+        for image, latent in pairs
+    ]
 
 
 def invalid(images: Sequence[Sequence[float]], usual: Sequence[Sequence[float]]) -> np.ndarray:
@@ -149,32 +144,15 @@ def invalid(images: Sequence[Sequence[float]], usual: Sequence[Sequence[float]])
     return (rows[:, 0] < 1) | (rows[:, 2] < FLAT) | (spread < low - slack) | (spread > high + slack)
 
 
-# ---- helpers ------------------------------------------------------------------------------------------------------
-
-
 def _sets(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(
-            f"Two sets (N, F) with N of 2 or more and one F are needed, got {a.shape} and {b.shape}."
+            f"Two sets (N, F) of one F and N of 2 or more are needed, got {a.shape} and {b.shape}."
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("A number in the sets is not finite.")
     return a, b
-
-
-def _squared(items: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances (N, N) of items (N, F)."""
-    items = items - items.mean(0)
-    norms = np.square(items).sum(1)
-    return np.maximum(norms[:, None] + norms - 2 * items @ items.T, 0)
-
-
-def _median(squared: np.ndarray) -> float:
-    """Median distance, of at most ITEMS evenly spaced items."""
-    rows = np.linspace(0, len(squared) - 1, min(ITEMS, len(squared))).astype(int)
-    some = squared[np.ix_(rows, rows)]
-    return float(np.sqrt(np.median(some[np.triu_indices(len(some), 1)])))
 
 
 def _mmd_of(kernel: np.ndarray, orders: np.ndarray, n: int) -> np.ndarray:

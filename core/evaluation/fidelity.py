@@ -15,6 +15,8 @@ from core.diffusion import Diffuser
 from core.evaluation.choosing import predict, read_words
 from core.metrics import (
     DRAWS,
+    Groups,
+    Statistic,
     auc_of,
     bootstrap,
     codes,
@@ -26,7 +28,7 @@ from core.metrics import (
     within,
 )
 from core.noise import draw
-from core.progress import Stopped
+from core.progress import Stop, Stopped
 from core.scoring.scores import TOP, check_digit, expected, likeliest
 from core.words import EXTRA
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from core.foresight import Teacher
     from core.networks.reward import RewardModel
 
+Row = dict[str, Any]
 SHOWN = 0.5  # the least expected score or truth of a word that counts as shown
 BATCH = 64
 
@@ -41,10 +44,10 @@ BATCH = 64
 def fidelity(
     reward: RewardModel,
     diffuser: Diffuser,
-    samples: Sequence[dict],
+    samples: Sequence[dict[str, Any]],
     *,
     draws: int = DRAWS,
-    stop: Callable[[], bool] | None = None,
+    stop: Stop = None,
     teacher: Teacher | None = None,
 ) -> dict[str, Any]:
     """Agreement of the reward model with the labels of samples that it was not trained on: a report ready for JSON.
@@ -56,13 +59,13 @@ def fidelity(
     """
     if not samples:
         raise ValueError("There is no sample to measure fidelity on: collect and score some first.")
-    order = sorted(range(len(samples)), key=lambda i: (size_of(samples[i]), samples[i]["prompt"]))
-    rows: list[dict] = []
-    while order:
+    pending = sorted(samples, key=lambda sample: (size_of(sample), sample["prompt"]))
+    rows: list[Row] = []
+    while pending:
         if stop and stop():
             raise Stopped
-        batch = [samples[i] for i in order[:BATCH] if size_of(samples[i]) == size_of(samples[order[0]])]
-        order = order[len(batch) :]
+        batch = [sample for sample in pending[:BATCH] if size_of(sample) == size_of(pending[0])]
+        pending = pending[len(batch) :]
         rows += predicted(reward, diffuser, batch, teacher)
     report: dict[str, Any] = {
         "samples": len(samples),
@@ -73,72 +76,61 @@ def fidelity(
     if people:
         report["human"] = agreement(people, "reward", "human", draws)
         report["vlm_human"] = agreement([r for r in people if r["vlm"] is not None], "vlm", "human", draws)
-    known = [r for r in rows if r["truth"] is not None]
     for of, name in (("reward", "truth"), ("vlm", "vlm_truth"), ("teacher", "teacher_truth")):
-        if some := [r for r in known if r[of] is not None]:
-            report[name] = agreement(some, of, "truth", draws)
+        if both := [r for r in rows if r["truth"] is not None and r[of] is not None]:
+            report[name] = agreement(both, of, "truth", draws)
     return report
 
 
 def predicted(
-    reward: RewardModel,
-    diffuser: Diffuser,
-    samples: Sequence[dict],
-    teacher: Teacher | None,
-) -> list[dict]:
+    reward: RewardModel, diffuser: Diffuser, samples: Sequence[dict[str, Any]], teacher: Teacher | None
+) -> list[Row]:
     """One row a word of a batch of samples: the scores of reward model, teacher, VLM, people and judge."""
     unique = list(dict.fromkeys(sample["prompt"] for sample in samples))
     text = diffuser.encode(unique).take([unique.index(sample["prompt"]) for sample in samples])
     shape = diffuser.latent_shape(*size_of(samples[0]))
     noise = draw([sample["seed"] for sample in samples], shape)
     p, words = predict(reward, noise, text)
-    taught: list[dict] = [{} for _ in words]
+    foreseen: list[dict[int, float]] = [{} for _ in words]
     if teacher is not None:
-        logits = teacher.logits(noise, text)
-        known = read_words(teacher.reader.expected(logits).cpu().numpy(), text, teacher.reader.config.extra)
-        taught = [{word.index: value for word, value in row.items()} for row in known]
+        scores = teacher.reader.expected(teacher.logits(noise, text)).cpu().numpy()
+        read = read_words(scores, text, teacher.reader.config.extra)
+        foreseen = [{word.index: value for word, value in row.items()} for row in read]
     rows = []
     for i, sample in enumerate(samples):
         kinds = {word.index: word.kind for word in text.word_lists[i]}
         vlm = {int(index): np.asarray(q, float) for index, q in (sample.get("vlm") or {}).items()}
-        human = {int(index): check_digit(digit) for index, digit in (sample.get("human") or {}).items()}
+        human = {int(index): check_digit(digit) / TOP for index, digit in (sample.get("human") or {}).items()}
         truth = {int(index): float(value) for index, value in (sample.get("truth") or {}).items()}
         for index, value in words[i].items():
-            if index in vlm or index in human or index in truth:
-                rows.append(
-                    {
-                        "prompt": sample["prompt"],
-                        "index": index,
-                        "kind": kinds[index],
-                        "reward": value,
-                        "reward_digit": int(p[i, index].argmax()),
-                        "vlm": float(expected(vlm[index])) if index in vlm else None,
-                        "vlm_digit": int(likeliest(vlm[index])) if index in vlm else None,
-                        "human": human[index] / TOP if index in human else None,
-                        "human_digit": human.get(index),
-                        "truth": truth.get(index),
-                        "truth_digit": round(TOP * truth[index]) if index in truth else None,
-                        "teacher": taught[i].get(index),
-                        "teacher_digit": round(TOP * taught[i][index]) if index in taught[i] else None,
-                    }
-                )
+            if not (index in vlm or index in human or index in truth):
+                continue
+            row = {"prompt": sample["prompt"], "index": index, "kind": kinds[index]}
+            row |= {"reward": value, "reward_digit": int(p[i, index].argmax())}
+            row |= {
+                "vlm": float(expected(vlm[index])) if index in vlm else None,
+                "vlm_digit": int(likeliest(vlm[index])) if index in vlm else None,
+            }
+            for name, known in (("human", human), ("truth", truth), ("teacher", foreseen[i])):
+                score = known.get(index)
+                row |= {name: score, f"{name}_digit": None if score is None else round(TOP * score)}
+            rows.append(row)
     return rows
 
 
-def agreement(rows: Sequence[dict], of: str, against: str, draws: int = DRAWS) -> dict:
+def agreement(rows: Sequence[Row], of: str, against: str, draws: int = DRAWS) -> dict[str, Any]:
     """Agreement of rows[of] with rows[against], over words and by kind, with intervals clustered by prompt; *nothing else*
     is a kind (extra) and not one of the words."""
     kinds = sorted({row["kind"] for row in rows})
     words = [row for row in rows if row["kind"] != EXTRA]
+    digits = ([row[f"{name}_digit"] for row in words] for name in (against, of))
     return block(words, of, against, draws) | {
         "kinds": {kind: block([r for r in rows if r["kind"] == kind], of, against, draws) for kind in kinds},
-        "confusion": confusion(
-            [r[f"{against}_digit"] for r in words], [r[f"{of}_digit"] for r in words]
-        ).tolist(),
+        "confusion": confusion(*digits).tolist(),
     }
 
 
-def block(rows: Sequence[dict], of: str, against: str, draws: int) -> dict:
+def block(rows: Sequence[Row], of: str, against: str, draws: int) -> dict[str, Any]:
     """Pearson, Spearman, MAE, AUC (shown or not), and Pearson within one prompt's word across its seeds."""
     x, y = np.array([r[of] for r in rows], float), np.array([r[against] for r in rows], float)
     prompts = [r["prompt"] for r in rows]
@@ -158,32 +150,30 @@ def block(rows: Sequence[dict], of: str, against: str, draws: int) -> dict:
     }
 
 
-def scorer_agreement(rows: Sequence[dict], draws: int = DRAWS) -> dict:
+def scorer_agreement(rows: Sequence[Row], draws: int = DRAWS) -> dict[str, Any]:
     """Agreement of a scorer with the truth: rows of {"prompt", "kind", "score" in [0, 1], "digit", "truth" in [0, 1]}."""
-    named = [
-        {
-            "prompt": row["prompt"],
-            "index": at,
-            "kind": row["kind"],
-            "scorer": float(row["score"]),
-            "scorer_digit": check_digit(row["digit"]),
-            "truth": float(row["truth"]),
-            "truth_digit": round(TOP * row["truth"]),
-        }
+    words = [
+        row
+        | {"index": at, "score_digit": check_digit(row["digit"]), "truth_digit": round(TOP * row["truth"])}
         for at, row in enumerate(rows)
     ]
-    report = agreement(named, "scorer", "truth", draws)
+    report = agreement(words, "score", "truth", draws)
     for figures in (report, *report["kinds"].values()):
         del figures["within_prompt"]
     return report
 
 
-def measured(statistic: Callable, x: np.ndarray, y: np.ndarray, clusters: Sequence, draws: int) -> dict:
+def measured(
+    statistic: Callable[[np.ndarray, np.ndarray], Statistic],
+    x: np.ndarray,
+    y: np.ndarray,
+    clusters: Groups,
+    draws: int,
+) -> dict[str, float | None]:
     """{estimate, low, high} of a statistic of two rows of numbers, None for what is not a number."""
-    span = bootstrap(statistic(x, y), clusters, draws=draws)
-    return {name: finite(value) for name, value in span._asdict().items()}
+    return bootstrap(statistic(x, y), clusters, draws=draws).cell
 
 
-def size_of(sample: dict) -> tuple[int, int]:
-    """Height and width of a sample's image, 0 for the diffuser's own."""
+def size_of(sample: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of a sample's image, 0 for the diffuser's default."""
     return sample.get("height") or 0, sample.get("width") or 0

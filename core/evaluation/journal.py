@@ -15,6 +15,7 @@ from typing import Any
 from core.jsonfile import lines_of
 
 FILE = "items.jsonl"
+Key = tuple[str, str, tuple[int, ...]]  # method, prompt, seeds
 
 
 class Journal:
@@ -23,13 +24,13 @@ class Journal:
     def __init__(self, folder: Path | None, settings: dict[str, Any], fingerprints: dict[str, str]) -> None:
         self.path = folder / FILE if folder else None
         self.settings = settings
-        self._records: dict[tuple, dict[str, Any]] = {}
+        self._records: dict[Key, dict[str, Any]] = {}
         known: dict[str, str] = {}
-        kept = None
+        stored = None
         for line in self._lines():
             try:
                 if "settings" in line:
-                    kept = dict(line["settings"])
+                    stored = dict(line["settings"])
                 elif "fingerprint" in line:
                     known[line["method"]] = line["fingerprint"]
                 else:
@@ -39,10 +40,10 @@ class Journal:
                     f"{self.path} is damaged: a line names no settings, method, prompt or seeds. Remove the file and start the "
                     "experiment again."
                 ) from None
-        if kept is None:
+        if stored is None:
             self._write({"settings": settings})
-        elif kept != json.loads(json.dumps(settings)):
-            changed = sorted(name for name in {*kept, *settings} if kept.get(name) != settings.get(name))
+        elif stored != json.loads(json.dumps(settings)):
+            changed = sorted(name for name in {*stored, *settings} if stored.get(name) != settings.get(name))
             raise ValueError(
                 f"The folder {folder} holds an experiment with other settings ({', '.join(changed)}): "
                 "give another folder, or remove that one."
@@ -94,6 +95,6 @@ class Journal:
             raise ValueError(f"{error} Remove the file and start the experiment again.") from None
 
 
-def key(method: str, prompt: str, seeds: Sequence[int]) -> tuple:
+def key(method: str, prompt: str, seeds: Sequence[int]) -> Key:
     """The key of a record."""
     return method, prompt, tuple(seeds)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class Peak:
     bytes: int | None = None
 
 
-@contextmanager
+@contextlib.contextmanager
 def peak(device: torch.device | str = "cpu") -> Iterator[Peak]:
     """Yields a `Peak` that is filled in when the block ends.
 
@@ -36,21 +36,13 @@ def peak(device: torch.device | str = "cpu") -> Iterator[Peak]:
         finally:
             peak.bytes = torch.cuda.max_memory_allocated(device)
         return
-    started = _reset_mark()
+    marked = False
+    with contextlib.suppress(OSError):
+        (PROCESS / "clear_refs").write_text("5")  # proc(5): sets VmHWM to what is resident now
+        marked = True
     try:
         yield peak
     finally:
-        peak.bytes = _mark() if started else None
-
-
-def _reset_mark() -> bool:
-    try:
-        (PROCESS / "clear_refs").write_text("5")  # proc(5): sets VmHWM to what is resident now
-    except OSError:
-        return False
-    return True
-
-
-def _mark() -> int | None:
-    line = re.search(r"^VmHWM:\s+(\d+) kB$", (PROCESS / "status").read_text(), re.MULTILINE)
-    return int(line[1]) * 1024 if line else None
+        status = (PROCESS / "status").read_text() if marked else ""
+        line = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        peak.bytes = int(line[1]) * 1024 if line else None

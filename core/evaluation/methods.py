@@ -5,6 +5,7 @@ Dimension key: B batch, C latent channels, H W latent height and width, N candid
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from core.diffusion import Diffuser, Text
-from core.evaluation.base import DEFAULT, Method, Settings, Start, Wrapper, add, joined
+from core.evaluation.base import DEFAULT, Method, Settings, Start, Wrapper, joined
 from core.evaluation.choosing import (
     NoiseChooser,
     by_reward,
@@ -24,7 +25,7 @@ from core.evaluation.choosing import (
     weights_digest,
     whole,
 )
-from core.noise import check_strength, second
+from core.noise import Shape, check_strength, second
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and is not needed to name methods
     from core.adapter import Adapter
@@ -40,12 +41,10 @@ __all__ = [
 class Projected(Wrapper):
     """The base's noise, projected at a strength in [0, 1]; 0 makes the images of its base, bit for bit."""
 
+    moves = True
+
     def __init__(
-        self,
-        projector: NoiseProjector,
-        strength: float = 1.0,
-        name: str | None = None,
-        base: Method | None = None,
+        self, projector: NoiseProjector, strength: float = 1.0, name: str = "", base: Method | None = None
     ) -> None:
         super().__init__(name or ("projected" if strength == 1 else f"projected-{strength:g}"), base)
         self.projector, self.strength = projector.eval(), check_strength(strength)
@@ -54,27 +53,23 @@ class Projected(Wrapper):
     def change(self) -> str:
         return f"{self.strength:g}:{weights_digest(self.projector)}"
 
-    @property
-    def moves(self) -> bool:
-        return True
-
     @torch.no_grad()
-    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
+    def start(self, text: Text, seeds: list[int], shape: Shape) -> Start:
         start = self.base.start(text, seeds, shape)
         if self.strength == 0:
             return start
         device, xi = next(self.projector.parameters()).device, second(start.seeds, shape)
         hidden, mask = text.hidden.to(device), text.mask.to(device)
         noise = self.projector.project(start.noise.to(device), hidden, mask, xi.to(device), self.strength)
-        return Start(noise.cpu(), start.seeds, add(start.calls, {"projector": len(seeds)}))
+        return Start(noise.cpu(), start.seeds, start.calls + Counter(projector=len(seeds)))
 
 
 class BestOfNoise(Wrapper):
     """The base's noise that a chooser scores highest among N seeds, before any denoising; one image is made."""
 
-    def __init__(
-        self, n: int, chooser: NoiseChooser, base: Method | None = None, name: str | None = None
-    ) -> None:
+    moves = True
+
+    def __init__(self, n: int, chooser: NoiseChooser, base: Method | None = None, name: str = "") -> None:
         super().__init__(name or f"best-noise-of-{n}", base)
         self.n, self.chooser = check_count(n), chooser
 
@@ -82,19 +77,13 @@ class BestOfNoise(Wrapper):
     def change(self) -> str:
         return f"{self.n}:{self.chooser.fingerprint}"
 
-    @property
-    def moves(self) -> bool:
-        return True
-
-    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
-        tried = [self.base.start(text, [candidate(seed, k) for seed in seeds], shape) for k in range(self.n)]
-        scores = np.stack([np.asarray(self.chooser(start.noise, text), np.float64) for start in tried])
-        picks = [tried[k] for k in scores.argmax(0)]
-        calls = {self.chooser.calls: scores.size}
-        for start in tried:
-            add(calls, start.calls)
-        noise = torch.stack([start.noise[item] for item, start in enumerate(picks)])
-        return Start(noise, [start.seeds[item] for item, start in enumerate(picks)], calls)
+    def start(self, text: Text, seeds: list[int], shape: Shape) -> Start:
+        starts = [self.base.start(text, [candidate(seed, k) for seed in seeds], shape) for k in range(self.n)]
+        scores = np.stack([np.asarray(self.chooser(start.noise, text), np.float64) for start in starts])
+        best = [starts[k] for k in scores.argmax(0)]
+        calls = sum((start.calls for start in starts), Counter({self.chooser.calls: scores.size}))
+        noise = torch.stack([start.noise[item] for item, start in enumerate(best)])
+        return Start(noise, [start.seeds[item] for item, start in enumerate(best)], calls)
 
 
 class BestOf(Method):
@@ -115,10 +104,8 @@ class BestOf(Method):
     def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
         self.base.check(diffuser, settings)
 
-    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
-        raise ValueError(
-            f"{self.name} makes no images: it chooses among those of {self.base.name} in an experiment."
-        )
+    def start(self, text: Text, seeds: list[int], shape: Shape) -> Start:
+        raise ValueError(f"{self.name} makes no images: it chooses among those of {self.base.name}.")
 
 
 class Guidance(Wrapper):
@@ -170,14 +157,8 @@ class Tuned(Wrapper):
             yield diffuser
 
 
-none, projected, best_of, best_noise_of, guided, tuned = (
-    Method,
-    Projected,
-    BestOf,
-    BestOfNoise,
-    Guidance,
-    Tuned,
-)
+none, projected, best_of, best_noise_of = Method, Projected, BestOf, BestOfNoise
+guided, tuned = Guidance, Tuned
 """The methods as callers write them: `none()` is the baseline without projection."""
 
 

@@ -25,21 +25,23 @@ def positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
     if dim % 4:
         raise ValueError(f"The embedding's width must be a multiple of 4, got {dim}.")
     rates = torch.pi * 2.0 ** (torch.arange(dim // 4, device=like.device) * 5.0 / max(1, dim // 4 - 1) - 1)
-    parts = []
-    for count in (height, width):
-        centres = (torch.arange(count, device=like.device) + 0.5) / count * 2 - 1
-        angles = centres[:, None] * rates
-        parts.append(torch.cat([angles.sin(), angles.cos()], dim=1))
-    rows = repeat(parts[0], "h d -> (h w) d", w=width)
-    columns = repeat(parts[1], "w d -> (h w) d", h=height)
+    centres = ((torch.arange(n, device=like.device) + 0.5) / n * 2 - 1 for n in (height, width))
+    rows, columns = (_waves(x, rates) for x in centres)
+    rows = repeat(rows, "h d -> (h w) d", w=width)
+    columns = repeat(columns, "w d -> (h w) d", h=height)
     return torch.cat([rows, columns], dim=1).to(like.dtype)
 
 
 def ordinals(count: int, dim: int, like: Tensor) -> Tensor:
     """Fixed sine-cosine embedding (count, dim) of the numbers 0, 1, ...: that of a word does not depend on how many follow."""
     rates = 100.0 ** (-torch.arange(dim // 2, device=like.device) / (dim // 2))
-    angles = torch.arange(count, device=like.device)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=1).to(like.dtype)
+    return _waves(torch.arange(count, device=like.device), rates).to(like.dtype)
+
+
+def _waves(x: Tensor, rates: Tensor) -> Tensor:
+    """Sines and cosines (N, 2 R) of x (N,) at rates (R,)."""
+    angles = x[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class TextIn(nn.Module):
@@ -88,12 +90,8 @@ class Attention(nn.Module):
         """x (B, N, W) -> (B, N, W)."""
         inner = self.norm(x)
         q = rearrange(self.query(inner), "b n (k d) -> b k n d", k=self.heads)
-        k, v = rearrange(
-            self.key_value(inner if context is None else context),
-            "b m (two k d) -> two b k m d",
-            two=2,
-            k=self.heads,
-        )
+        pairs = self.key_value(inner if context is None else context)
+        k, v = rearrange(pairs, "b m (two k d) -> two b k m d", two=2, k=self.heads)
         if mask is not None:
             mask = rearrange(mask, "b m -> b 1 1 m" if mask.dim() == 2 else "b n m -> b 1 n m")
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -210,9 +208,8 @@ class MixtureOfExperts(nn.Module):
         gates = (gates / gates.sum(-1, keepdim=True)).to(x.dtype)
         hidden = rearrange(self.dropout(F.gelu(self.up(inner))), "b n (e h) -> b n e h", e=self.experts)
         gated = rearrange(hidden * gates[..., None], "b n e h -> b n (e h)")
-        out = gated @ rearrange(self.down, "e h w -> (e h) w") + einsum(
-            gates, self.bias, "b n e, e w -> b n w"
-        )
+        bias = einsum(gates, self.bias, "b n e, e w -> b n w")
+        out = gated @ rearrange(self.down, "e h w -> (e h) w") + bias
         load, share = chosen.mean((0, 1)) / self.top_k, p.mean((0, 1))
         losses = {
             "load_balance": self.experts * (load.detach() * share).sum(),
@@ -254,8 +251,7 @@ class ResBlock(nn.Module):
 
 
 def _groups(channels: int) -> int:
-    """Groups of a norm, of two channels or more: a map of one cell would be normalised to zeros channel by channel (torch
-    refuses that for a batch of one item)."""
+    """Groups of a norm, of two channels or more: one cell of one channel would be normalised to zero."""
     return next((groups for groups in (16, 8, 4, 2) if channels % groups == 0 and channels > groups), 1)
 
 

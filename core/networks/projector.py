@@ -66,7 +66,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         super().__init__()
         if not 0 < first_std < max_std < 1:
             raise ValueError(
-                f"The stds must satisfy 0 < first_std < max_std < 1, got {first_std} and {max_std}."
+                f"The stds must satisfy 0 < first_std < max_std < 1, got {first_std}, {max_std}."
             )
         if not max_shift > 0:
             raise ValueError(f"max_shift must be positive, got {max_shift}.")
@@ -78,8 +78,8 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         self.mix = ResBlock(finest, finest, width, dropout=dropout)
         self.norm = nn.GroupNorm(4 if finest % 4 == 0 else 1, finest)
         self.out = nn.Conv2d(finest, 2 * latent_channels * patch * patch, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, noise: Tensor, text: Tensor, mask: Tensor) -> ProjectorOutput:
         """noise (B, C, H, W), text (B, L, D), mask (B, L) -> mean, log-variance and std (B, C, H, W)."""
@@ -92,8 +92,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
             for lift, cells in zip(self.lift, trunk.maps, strict=True)
         )
         shift, raw = self.out(F.silu(self.norm(self.mix(merged, trunk.sentence)))).chunk(2, dim=1)
-        shift = unpatch(shift, config.patch, *noise.shape[-2:]).float()
-        raw = unpatch(raw, config.patch, *noise.shape[-2:]).float()
+        shift, raw = (unpatch(x, config.patch, *noise.shape[-2:]).float() for x in (shift, raw))
         start = math.log(config.first_std / (config.max_std - config.first_std))
         std = config.max_std * torch.sigmoid(raw + start)
         shift = config.max_shift * torch.tanh(shift / config.max_shift)
@@ -141,9 +140,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         seeds = check_seeds(seeds)
         count = max(len(prompts), len(seeds))
         if {len(prompts), len(seeds)} - {1, count}:
-            raise ValueError(
-                f"There are {len(prompts)} prompts and {len(seeds)} seeds: give one or as many of each."
-            )
+            raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds: give one or as many of each.")
         prompts, seeds = prompts * (count // len(prompts)), seeds * (count // len(seeds))
         diffuser = pipe if isinstance(pipe, Diffuser) else Diffuser(pipe, borrowed=True)
         shape = diffuser.latent_shape(height, width)
@@ -155,16 +152,21 @@ class NoiseProjector(ModelMixin, ConfigMixin):
                     text = diffuser.encode(prompts)
                 finally:  # offloaded parts go back to the CPU
                     diffuser.pipe.maybe_free_model_hooks()
-                inputs = (noise, text.hidden, text.mask, second(seeds, shape))
-                noise = self.project(*(tensor.to(device) for tensor in inputs), strength)
+                hidden, mask, xi = (
+                    text.hidden.to(device),
+                    text.mask.to(device),
+                    second(seeds, shape).to(device),
+                )
+                noise = self.project(noise.to(device), hidden, mask, xi, strength)
         return noise.to(diffuser.device, diffuser.dtype)
 
 
 def rematch(x: Tensor, noise: Tensor) -> Tensor:
     """x (B, C, H, W) with the mean and standard deviation of noise, channel by channel of each item."""
-    space = (-2, -1)
-    centred = x - x.mean(space, keepdim=True)
-    aim = noise - noise.mean(space, keepdim=True)
-    target = aim.square().mean(space, keepdim=True).sqrt()
-    std = centred.square().mean(space, keepdim=True).clamp_min(1e-12).sqrt()
-    return centred * (target / std) + noise.mean(space, keepdim=True)
+
+    def mean(values: Tensor) -> Tensor:
+        return values.mean((-2, -1), keepdim=True)
+
+    centred, centre = x - mean(x), mean(noise)
+    target, std = mean((noise - centre).square()).sqrt(), mean(centred.square()).clamp_min(1e-12).sqrt()
+    return centred * (target / std) + centre

@@ -61,38 +61,28 @@ class Sight(nn.Module):
 
 
 class Reader(nn.Module):
-    """Words (B, J, W) point at the patches (B, W, h, w) that show them and attend to each other; relation words compare
-    the places that others point at."""
+    """Words (B, J, W) point at the patches (B, W, h, w) that show them; relation words compare the places of others."""
 
     def __init__(self, width: int, heads: int, depth: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    Attention(width, heads, dropout),
-                    Pointing(width, heads),
-                    Comparing(width),
-                    FeedForward(width, 3 * width, dropout),
-                ]
-            )
-            for _ in range(depth)
-        )
+        self.layers = nn.ModuleList()
+        for _ in range(depth):
+            attention, pointing = Attention(width, heads, dropout), Pointing(width, heads)
+            comparing, perceptron = Comparing(width), FeedForward(width, 3 * width, dropout)
+            self.layers.append(nn.ModuleList([attention, pointing, comparing, perceptron]))
 
     def forward(self, words: Tensor, shown: Tensor, peers: Tensor) -> Tensor:
         """words (B, J, W), shown (B, W, h, w), peers (B, J, J) True where a word attends to another -> (B, J, W)."""
-        places = _coordinates(shown)
-        cells = rearrange(shown, "b f h w -> b (h w) f")
+        places, cells = _coordinates(shown), rearrange(shown, "b f h w -> b (h w) f")
         for layer in self.layers:
-            among, pointing, comparing, perceptron = layer.children()
-            words, where = pointing(among(words, mask=peers), cells, places)
+            attention, pointing, comparing, perceptron = layer.children()
+            words, where = pointing(attention(words, mask=peers), cells, places)
             words = perceptron(comparing(words, where, peers))
         return words
 
 
 def _coordinates(shown: Tensor) -> Tensor:
     """Centres (h w, 2) of the cells of a map (B, W, h, w) over [-1, 1]: x to the right and y down."""
-    y, x = (
-        (torch.arange(n, device=shown.device, dtype=torch.float32) + 0.5) / n * 2 - 1
-        for n in shown.shape[-2:]
-    )
+    sides = (torch.arange(n, device=shown.device, dtype=torch.float32) + 0.5 for n in shown.shape[-2:])
+    y, x = (centres / len(centres) * 2 - 1 for centres in sides)
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flip(-1).reshape(-1, 2)

@@ -27,8 +27,7 @@ SCORES = 10
 
 @dataclass
 class RewardOutput:
-    """logits (B, J, 10) over the scores 0..9 of every word; picture (B, C, H, W): the foreseen latents; losses by name:
-    load_balance, router_z."""
+    """logits (B, J, 10) of every word; picture (B, C, H, W): the foreseen latents; losses: load_balance, router_z."""
 
     logits: Tensor
     picture: Tensor
@@ -62,10 +61,8 @@ class PictureReader(ModelMixin, ConfigMixin):
         )  # fmt: skip
 
     def forward(self, picture: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
-        """picture (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10).
-
-        The logits of a word whose weights are zero (padding, or past the window) are meaningless.
-        """
+        """picture (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10), which are
+        meaningless for a word whose weights are zero (padding, or past the window)."""
         return self.read(self.sight(picture.to(self.dtype)), text, mask, words)
 
     def read(self, shown: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
@@ -82,7 +79,7 @@ class PictureReader(ModelMixin, ConfigMixin):
         """text, mask and words cut after the last token that any item uses."""
         if words.dim() != 3 or words.shape[0] != text.shape[0] or words.shape[2] != text.shape[1]:
             raise ValueError(
-                f"Word weights {tuple(words.shape)} must be (B, J, L) for text {tuple(text.shape)}."
+                f"Word weights {tuple(words.shape)} are not (B, J, L) for text {tuple(text.shape)}."
             )
         text, mask = trim(text.to(self.dtype), mask)
         return text, mask, words[..., : text.shape[1]].to(self.dtype)
@@ -94,14 +91,10 @@ class PictureReader(ModelMixin, ConfigMixin):
         query = einsum(words, tokens, "b j l, b l f -> b j f")
         query = query + ordinals(query.shape[1], query.shape[2], query)
         query = query + rearrange(self.sentence_in(sentence), "b f -> b 1 f")
-        return self.classify(self.reader(query, shown, self._peers(words))).float()
-
-    @staticmethod
-    def _peers(words: Tensor) -> Tensor:
-        """(B, J, J): a word attends to the words that have tokens, and always to itself."""
-        present = words.abs().sum(-1) > 0
+        # a word attends to the words that have tokens, and always to itself
         itself = torch.eye(words.shape[1], dtype=torch.bool, device=words.device)
-        return rearrange(present, "b j -> b 1 j") | itself
+        peers = rearrange(words.abs().sum(-1) > 0, "b j -> b 1 j") | itself
+        return self.classify(self.reader(query, shown, peers)).float()
 
 
 class RewardModel(PictureReader):
@@ -135,10 +128,12 @@ class RewardModel(PictureReader):
         )
         self.foresight = Foresight(channels, latent_channels, patch)
         self.from_map = nn.Conv2d(channels[0], head_width, 1)
-        nn.init.zeros_(self.from_map.weight)  # initially only the picture is read
-        nn.init.zeros_(self.from_map.bias)
+        for parameter in self.from_map.parameters():  # initially only the picture is read
+            nn.init.zeros_(parameter)
 
-    def forward(self, noise: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> RewardOutput:
+    def forward(  # type: ignore[override]  # a reader of noise, whose output has the foreseen picture beside the logits
+        self, noise: Tensor, text: Tensor, mask: Tensor, words: Tensor
+    ) -> RewardOutput:
         """noise (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10)."""
         check_inputs(noise, text, mask, self.config.latent_channels, self.config.text_width)
         text, mask, words = self._trimmed(text, mask, words)

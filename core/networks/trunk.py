@@ -68,10 +68,9 @@ class Trunk(nn.Module):
         self.text_in = nn.Sequential(TextIn(text_width, width), nn.LayerNorm(width))
         self.noise_in = nn.Linear(latent_channels * patch * patch, width)
         self.blocks = nn.ModuleList(TrunkBlock(width, heads, experts, top_k, dropout) for _ in range(depth))
-        sizes = [width, *channels]
         self.encoder = nn.ModuleList(
-            ResBlock(source, target, width, stride=1 if level == 0 else 2, dropout=dropout)
-            for level, (source, target) in enumerate(pairwise(sizes))
+            ResBlock(source, target, width, stride=2 if level else 1, dropout=dropout)
+            for level, (source, target) in enumerate(pairwise([width, *channels]))
         )
 
     def forward(self, noise: Tensor, text: Tensor, mask: Tensor) -> TrunkOutput:
@@ -85,8 +84,7 @@ class Trunk(nn.Module):
         for block in self.blocks:
             x, router = block(x, text, mask)
             losses.append(router)
-        x = rearrange(x, "b (h w) f -> b f h w", h=h)
-        maps = []
+        x, maps = rearrange(x, "b (h w) f -> b f h w", h=h), []
         for block in self.encoder:
             x = block(x, sentence)
             maps.append(x)

@@ -26,8 +26,7 @@ NAMES = {str(digit): digit for digit in range(DIGITS)}
 
 
 class Unreadable(ValueError):
-    """An answer without readable scores; the message says why, in the server's own words only where it refuses the question
-    (`reason_of`)."""
+    """An answer without readable scores; the message says why, in the server's words only in `reason_of`."""
 
 
 class CutShort(Unreadable):
@@ -37,8 +36,7 @@ class CutShort(Unreadable):
 def digit_distribution(body: bytes) -> np.ndarray:
     """p(digit) (10,) at the position of a one-token answer, normalised over the digits."""
     choice = choice_of(body)
-    text, thought = answer(choice)
-    logprobs = choice.get("logprobs")
+    (text, thought), logprobs = answer(choice), choice.get("logprobs")
     tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
     if thought and isinstance(tokens, list):
         tokens = tokens[-1:]
@@ -50,20 +48,18 @@ def digit_distribution(body: bytes) -> np.ndarray:
     listed = tokens[0].get("top_logprobs")
     if not isinstance(listed, list):
         raise Unreadable("the answer lists no probabilities")
-    p, total, digits = np.zeros(DIGITS), 0.0, set()
-    for entry in listed:
-        probability = _probability(entry)
-        total += probability
-        if entry["token"] in NAMES:
-            if entry["token"] in digits:
-                raise Unreadable("the answer lists a digit twice")
-            digits.add(entry["token"])
-            p[NAMES[entry["token"]]] = probability
-    if total > 1 + SLACK:
+    probabilities = [(entry, _probability(entry)) for entry in listed]
+    digits = [(NAMES[entry["token"]], p) for entry, p in probabilities if entry["token"] in NAMES]
+    p = np.zeros(DIGITS)
+    for digit, probability in digits:
+        p[digit] = probability
+    if len(dict(digits)) < len(digits):
+        raise Unreadable("the answer lists a digit twice")
+    if sum(probability for _, probability in probabilities) > 1 + SLACK:
         raise Unreadable("the probabilities of the answer sum to more than 1")
     if why := unsure(p.sum()):
         raise Unreadable(why)
-    if text not in digits:
+    if NAMES[text] not in dict(digits):
         raise Unreadable("the digit of the answer is not among those with a probability")
     return p / p.sum()
 
@@ -103,10 +99,10 @@ def answer(choice: dict[str, Any]) -> tuple[str, bool]:
     message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else None
     thought = False
-    if isinstance(text, list) and all(isinstance(part, dict) for part in text):
-        texts = [part.get("text") for part in text if part.get("type") in ("text", "output_text")]
+    if isinstance(text, list) and all(isinstance(item, dict) for item in text):
+        texts = [item.get("text") for item in text if item.get("type") in ("text", "output_text")]
         thought = len(texts) < len(text)
-        text = "".join(texts) if texts and all(isinstance(part, str) for part in texts) else None
+        text = "".join(texts) if texts and all(isinstance(piece, str) for piece in texts) else None
     if not isinstance(text, str):
         raise Unreadable("the answer has no text")
     end = THOUGHT_END.search(text)

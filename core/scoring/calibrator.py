@@ -24,7 +24,7 @@ from core.scoring.scores import DIGITS, TOP, check, check_digit, expected
 
 KINDS = ("colour", "object", "relation", "size", "count", "extra", "other")
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-PARTS = 32  # principal components of the hidden state that are kept
+COMPONENTS = 32  # principal components of the hidden state that are kept
 LEAST = 1e-4  # least probability read from the VLM, and of a calibrated digit
 FEWEST = 20  # corrected words below which nothing is learned
 FOLDS = 5
@@ -51,10 +51,9 @@ def _logs(distributions: np.ndarray) -> np.ndarray:
 
 def _digits() -> np.ndarray:
     """Bases over the digits (4, 10): slope, bow, the lowest and the highest digit."""
-    k = np.arange(DIGITS) / TOP * 2 - 1
-    return np.stack([k, 1.5 * k * k - 0.5, np.arange(DIGITS) == 0, np.arange(DIGITS) == TOP]).astype(
-        np.float64
-    )
+    digits = np.arange(DIGITS)
+    k = digits / TOP * 2 - 1
+    return np.stack([k, 1.5 * k * k - 0.5, digits == 0, digits == TOP]).astype(np.float64)
 
 
 @dataclass
@@ -63,7 +62,7 @@ class _Encoder:
 
     mean: np.ndarray
     scale: np.ndarray
-    parts: np.ndarray  # (D, parts)
+    components: np.ndarray  # (D, principal components)
 
     @classmethod
     def of(cls, hidden: np.ndarray | None) -> _Encoder:
@@ -71,24 +70,22 @@ class _Encoder:
             return cls(np.zeros(0), np.ones(0), np.zeros((0, 0)))
         mean, scale = hidden.mean(0), hidden.std(0) + 1e-3
         _, values, turn = np.linalg.svd((hidden - mean) / scale, full_matrices=False)
-        keep = min(PARTS, int((values > 1e-6 * max(values[0], 1e-12)).sum()))
+        keep = min(COMPONENTS, int((values > 1e-6 * max(values[0], 1e-12)).sum()))
         # scaled so that the first component has unit variance and weaker ones keep their smaller share
         return cls(mean, scale, turn[:keep].T * (np.sqrt(len(hidden)) / max(values[0], 1e-12)))
 
     def __call__(self, hidden: np.ndarray | None, kinds: Sequence[str]) -> np.ndarray:
         """(N, D) and N kinds -> z (N, F)."""
-        kind = np.array([[k == name for name in KINDS[:-1]] for k in kinds], np.float64).reshape(
-            -1, len(KINDS) - 1
-        )
-        columns = [np.ones((len(kind), 1)), kind]
-        if self.parts.size:
+        kind = np.array([[k == name for name in KINDS[:-1]] for k in kinds], np.float64)
+        columns = [np.ones((len(kinds), 1)), kind.reshape(-1, len(KINDS) - 1)]
+        if self.components.size:
             if hidden is None or hidden.shape[-1] != len(self.mean):
                 shape = None if hidden is None else hidden.shape
                 raise ValueError(
                     f"The calibrator was fitted on hidden states of width {len(self.mean)}, but got {shape}: score the "
                     "samples again with the scorer it was fitted for, or fit it again."
                 )
-            columns.append(((hidden - self.mean) / self.scale) @ self.parts)
+            columns.append(((hidden - self.mean) / self.scale) @ self.components)
         return np.concatenate(columns, 1)
 
 
@@ -98,8 +95,9 @@ def _bases(logs: np.ndarray) -> np.ndarray:
     return np.concatenate([logs[:, None], rest], 1)
 
 
-def _identity(bases: int, width: int) -> np.ndarray:
-    w = np.zeros((bases, width))
+def _identity(bases: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """W (B, F) that gives the VLM's own logits."""
+    w = np.zeros((bases.shape[1], z.shape[1]))
     w[0, 0] = 1.0
     return w
 
@@ -114,9 +112,9 @@ def _solve(
 ) -> np.ndarray:
     """W (B, F) at the minimum of the weighted mean log-loss + strength / 2 * |W - identity|^2, from `start`."""
     from scipy.optimize import minimize  # here, as a page should not wait for it
-    from scipy.special import log_softmax, softmax  # here, as a page should not wait for it
+    from scipy.special import log_softmax, softmax
 
-    home, rows = _identity(bases.shape[1], z.shape[1]), np.arange(len(target))
+    home, rows = _identity(bases, z), np.arange(len(target))
     share = weight / weight.sum()
     hit = bases[rows, :, target]
     ridge = np.full(home.shape, strength)
@@ -143,10 +141,8 @@ def _solve(
             curve[c, :, b] = curve[b, :, c]
         return curve.reshape(home.size, home.size) + np.diag(ridge.ravel())
 
-    solution = minimize(
-        loss, start.ravel(), jac=gradient, hess=curvature, method="trust-exact", options={"gtol": 1e-6}
-    )
-    return solution.x.reshape(home.shape)
+    how = {"method": "trust-exact", "options": {"gtol": 1e-6}}
+    return minimize(loss, start.ravel(), jac=gradient, hess=curvature, **how).x.reshape(home.shape)
 
 
 class Calibrator:
@@ -184,13 +180,16 @@ class Calibrator:
 
         def path(train: np.ndarray, test: np.ndarray) -> np.ndarray:
             """p(digit) on `test` for every strength, fitted on `train`: (strengths, N_test, 10)."""
-            encoder = _Encoder.of(hidden[train] if hidden is not None else None)
-            z = encoder(hidden[train] if hidden is not None else None, [kinds[i] for i in train])
-            z_test = encoder(hidden[test] if hidden is not None else None, [kinds[i] for i in test])
-            w, predictions = _identity(bases.shape[1], z.shape[1]), []
+            states, states_test = (None if hidden is None else hidden[rows] for rows in (train, test))
+            encoder = _Encoder.of(states)
+            z, z_test = (
+                encoder(states, [kinds[i] for i in train]),
+                encoder(states_test, [kinds[i] for i in test]),
+            )
+            w, predictions = _identity(bases, z), []
             for strength in reversed(STRENGTHS):
                 w = _solve(bases[train], z, target[train], weight[train], strength, w)
-                predictions.append(_give(bases[test], z_test, w))
+                predictions.append(_predict(bases[test], z_test, w))
             return np.stack(predictions[::-1])
 
         def loss_on(p: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -202,9 +201,8 @@ class Calibrator:
         for f in range(FOLDS):
             outer.append(path(every[fold != f], every[fold == f]))
             total += loss_on(outer[f], every[fold == f])
-        for f, g in combinations(
-            range(FOLDS), 2
-        ):  # a fit without both selects g's strength on f, and f's on g
+        # a fit without the folds f and g selects g's strength on f, and f's on g
+        for f, g in combinations(range(FOLDS), 2):
             both = every[(fold == f) | (fold == g)]
             p_both = path(every[(fold != f) & (fold != g)], both)
             inner[f] += loss_on(p_both[:, fold[both] == g], both[fold[both] == g])
@@ -216,56 +214,45 @@ class Calibrator:
         strength = STRENGTHS[int(total.argmin())]
         encoder = _Encoder.of(hidden)
         z = encoder(hidden, kinds)
-        w = _solve(bases, z, target, weight, strength, _identity(bases.shape[1], z.shape[1]))
+        w = _solve(bases, z, target, weight, strength, _identity(bases, z))
         report = judge(np.exp(_logs(p)), held, target, weight, kinds, [row.prompt for row in rows], seed)
-        report |= {
-            "strength": strength,
-            "words": len(rows),
-            "prompts": len(prompts),
-            "hidden": hidden is not None,
-        }
-        return cls(encoder, w, report, scorer)
+        report |= {"strength": strength, "words": len(rows), "prompts": len(prompts)}
+        return cls(encoder, w, report | {"hidden": hidden is not None}, scorer)
 
     def apply(self, distributions: np.ndarray, hidden: np.ndarray | None, kinds: Sequence[str]) -> np.ndarray:
         """Predict people's scores: p(digit) (N, 10), from the VLM's (N, 10), its hidden states (N, D) and N kinds."""
         p = np.asarray(distributions, np.float64).reshape(-1, DIGITS)
         if len(p) != len(kinds):
-            raise ValueError(
-                f"There are {len(p)} distributions but {len(kinds)} kinds of words: give one each."
-            )
+            raise ValueError(f"{len(p)} distributions but {len(kinds)} kinds of words: give one each.")
         if not len(p):
             return np.zeros((0, DIGITS), np.float32)
         hidden = None if hidden is None else np.asarray(hidden, np.float64)
-        return _give(_bases(_logs(p)), self.encoder(hidden, kinds), self.weights).astype(np.float32)
+        return _predict(_bases(_logs(p)), self.encoder(hidden, kinds), self.weights).astype(np.float32)
 
     def save(self, folder: Path | str) -> dict[str, Any]:
         """Save as a checkpoint; returns its manifest."""
-        tensors = {
-            "weights": self.weights, "mean": self.encoder.mean, "scale": self.encoder.scale, "parts": self.encoder.parts,
+        arrays = {
+            "weights": self.weights, "mean": self.encoder.mean, "scale": self.encoder.scale,
+            "parts": self.encoder.components,
         }  # fmt: skip
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         meta = {"report": self.report, "scorer": self.scorer}
-        return checkpoint.save(
-            {k: torch.from_numpy(v) for k, v in tensors.items()}, folder, meta, kind="Calibrator"
-        )
+        return checkpoint.save(tensors, folder, meta, kind="Calibrator")
 
     @classmethod
     def load(cls, folder: Path | str) -> Calibrator:
         """Load a verified checkpoint (CheckpointError where it is damaged)."""
-        manifest = checkpoint.verify(folder)
-        if manifest["kind"] != "Calibrator":
-            raise checkpoint.CheckpointError(
-                f"The checkpoint {folder} holds a {manifest['kind']}, not a Calibrator: choose another one."
-            )
-        kept = {name: tensor.numpy() for name, tensor in checkpoint.load_tensors(folder).items()}
-        encoder, weights = _Encoder(kept["mean"], kept["scale"], kept["parts"]), kept["weights"]
-        width = len(KINDS) + kept["parts"].shape[-1]
+        manifest = checkpoint.verify(folder, "Calibrator")
+        arrays = {name: tensor.numpy() for name, tensor in checkpoint.load_tensors(folder).items()}
+        encoder, weights = _Encoder(arrays["mean"], arrays["scale"], arrays["parts"]), arrays["weights"]
+        width = len(KINDS) + arrays["parts"].shape[-1]
         # a calibrator from before *nothing else* existed treats it as "other"
         if weights.shape[1] == width - 1:
             weights = np.insert(weights, 1 + KINDS.index("extra"), 0.0, axis=1)
         return cls(encoder, weights, manifest["meta"]["report"], manifest["meta"]["scorer"])
 
 
-def _give(bases: np.ndarray, z: np.ndarray, w: np.ndarray) -> np.ndarray:
+def _predict(bases: np.ndarray, z: np.ndarray, w: np.ndarray) -> np.ndarray:
     """p(digit) (N, 10), each at least about LEAST / 10."""
     from scipy.special import softmax  # here, as a page should not wait for it
 
@@ -305,13 +292,11 @@ def judge(
 
     def interval(difference: np.ndarray) -> list[float]:
         w, weighted = weight[order], (weight * difference)[order]
-        span = bootstrap(
-            lambda times: times @ weighted / np.maximum(times @ w, 1e-12),
-            np.asarray(prompts)[order].tolist(),
-            draws=1000,
-            seed=seed,
-        )
-        return [span.low, span.high]
+
+        def mean(times: np.ndarray) -> np.ndarray:
+            return times @ weighted / np.maximum(times @ w, 1e-12)
+
+        return list(bootstrap(mean, np.asarray(prompts)[order], draws=1000, seed=seed)[1:])
 
     everything = np.ones(len(target), bool)
     report: dict[str, Any] = {

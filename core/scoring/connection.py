@@ -52,11 +52,13 @@ class Connection:
             raise ValueError(
                 f"The scorer needs 1 or more requests in flight and 0 to 20 retries, not {parallel} and {retries}."
             )
-        self.address, self.parallel, self.retries = address, parallel, retries
+        self.address, self.key, self.parallel, self.retries = address, key, parallel, retries
         self.back_off, self.longest_pause, self.timeout, self.longest = (
-            back_off, longest_pause, timeout, longest,
-        )  # fmt: skip
-        self.key = key
+            back_off,
+            longest_pause,
+            timeout,
+            longest,
+        )
         self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._tls = httpx.create_ssl_context()
 
@@ -94,15 +96,14 @@ class Connection:
     async def _body(self, response: httpx.Response) -> bytes:
         """The unpacked body; Unreadable once it exceeds `longest` bytes, without reading or unpacking the rest."""
         body = bytearray()
-        async for part in response.aiter_raw():
-            body += part
+        async for chunk in response.aiter_raw():
+            body += chunk
             if len(body) > self.longest:
                 raise _too_long(self.longest)
         return unpacked(bytes(body), response.headers.get("content-encoding", ""), self.longest)
 
     def pause(self, attempt: int, requested: float = 0.0) -> float:
-        """Seconds before retry `attempt` (1, 2, ...): exponential back-off with jitter, at least what the server requests,
-        capped."""
+        """Seconds before retry `attempt` (1, 2, ...): exponential back-off with jitter, or what the server requests; capped."""
         back_off = self.back_off * 2 ** (attempt - 1) * random.uniform(0.5, 1)
         return min(self.longest_pause, max(back_off, requested))
 
@@ -152,8 +153,7 @@ def retry_after(headers: httpx.Headers) -> float:
 
 
 def check_address(text: str) -> str:
-    """A server's address without a trailing slash or /v1; ValueError, which does not repeat it, for one that is invalid or
-    may contain a secret."""
+    """A server's address without a trailing slash or /v1; ValueError, which does not repeat it, for an unusable one."""
     try:
         url = httpx.URL(text.strip())
         good = url.scheme in ("http", "https") and url.host and 0 < (url.port or 80) < 1 << 16

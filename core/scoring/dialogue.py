@@ -88,9 +88,8 @@ class Dialogue:
             for id, token in added.items()
             if not token.special and (id in self.special or re.fullmatch(r"<.+>|\[.+\]", token.content))
         }
-        self._spelled = re.compile(
-            "|".join(map(re.escape, sorted(enabled, key=len, reverse=True))) or r"(?!)"
-        )
+        longest_first = sorted(enabled, key=len, reverse=True)
+        self._spelled = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         whole = [id for id, t in added.items() if t.special and not (t.lstrip or t.rstrip or t.single_word)]
         self._anchor = added[whole[0]].content if whole else ""
 
@@ -126,9 +125,7 @@ class Dialogue:
             )
         self.tail, self.digits = self._answer(text, tail, form)
         if INSTRUCTION not in self.opening:
-            raise ValueError(
-                "The chat template leaves the instruction out: choose a model whose template shows it."
-            )
+            raise ValueError("The chat template leaves the instruction out: choose a model that shows it.")
 
     def _render(self, messages: list[dict[str, Any]], answered: bool = False) -> str:
         return self.tokenizer.apply_chat_template(

@@ -29,6 +29,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from core.progress import Stop
 from core.scoring.answers import CutShort, Unreadable, digit_distribution, digits_of, reason_of
 from core.scoring.connection import Connection, Silent, check_address
 from core.scoring.questions import (
@@ -54,11 +55,11 @@ POLL = 0.05  # seconds between checks of `stop` while waiting for answers
 
 
 class Unanswered(ValueError):
-    """Images without an answer. found: the scores so far, as `score` returns them; down: whether the server counts as down."""
+    """Images without an answer. scores: those so far, as `score` returns them; down: whether the server counts as down."""
 
-    def __init__(self, text: str, found: list[list[WordScore]], down: bool) -> None:
+    def __init__(self, text: str, scores: list[list[WordScore]], down: bool) -> None:
         super().__init__(text)
-        self.found, self.down = found, down
+        self.scores, self.down = scores, down
 
 
 class _Closed(Exception):
@@ -67,7 +68,7 @@ class _Closed(Exception):
 
 @dataclass(frozen=True)
 class _Server:
-    """The probed server: the model's name and revision there, the read-out, and extra tokens for thoughts."""
+    """The probed server: its model's name and revision, the read-out, and extra tokens for thoughts."""
 
     name: str
     revision: str
@@ -121,7 +122,7 @@ class EndpointScorer:
 
     @property
     def revision(self) -> str:
-        """What the server lists for the name (vLLM's `root`, else the id); "" where it lists nothing."""
+        """The revision that the server lists for the name (vLLM's `root`, else the id); "" without one."""
         return self._known().revision
 
     @property
@@ -135,7 +136,7 @@ class EndpointScorer:
         images: Sequence[np.ndarray | Image.Image] | np.ndarray,
         prompts: Sequence[str],
         batch: int = 16,
-        stop: Callable[[], bool] | None = None,
+        stop: Stop = None,
         rules: Sequence[int] | None = None,
     ) -> list[list[WordScore]]:
         """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image. rules: by which
@@ -145,10 +146,11 @@ class EndpointScorer:
         or none at all where it was not reached: `stop` is checked before every question and while waiting for answers.
         Raises Unanswered where images got no answer. `batch` images are held as PNG at a time.
         """
-        words = words_to_score(len(images), prompts, batch, rules)
-        call = _Call(
-            [as_pil(image) for image in images], prompts, words, stop or (lambda: False), [{} for _ in words]
+        words, pictures = (
+            words_to_score(len(images), prompts, batch, rules),
+            [as_pil(image) for image in images],
         )
+        call = _Call(pictures, prompts, words, stop or (lambda: False), [{} for _ in words])
         self.missing = [{} for _ in words]
         if any(words) and not call.over:
             _in_thread(self._all(self._known(), call, batch))
@@ -171,19 +173,17 @@ class EndpointScorer:
         """Ask for all words, `batch` images at a time."""
         async with self.line.open() as client:
             for at in range(0, len(call.prompts), batch):
-                if call.over:
-                    return
-                images = range(at, min(at + batch, len(call.prompts)))
-                await self._batch(client, known, call, images)
+                if not call.over:
+                    images = range(at, min(at + batch, len(call.prompts)))
+                    await self._batch(client, known, call, images)
 
     async def _batch(
         self, client: httpx.AsyncClient, known: _Server, call: _Call, images: Iterable[int]
     ) -> None:
         """Ask for the words of images, with as many questions in flight as allowed."""
         size = 1 if known.read_out == "logprobs" else 1000
-        questions = iter(
-            [(i, call.words[i][j : j + size]) for i in images for j in range(0, len(call.words[i]), size)]
-        )
+        starts = ((i, j) for i in images for j in range(0, len(call.words[i]), size))
+        questions = ((i, call.words[i][j : j + size]) for i, j in starts)
         urls: dict[int, asyncio.Task[str]] = {}
 
         async def ask() -> None:
@@ -291,10 +291,9 @@ class EndpointScorer:
             if self._server is None:
                 try:
                     self._server = _in_thread(self._probe())
-                except Silent as reason:
-                    raise Unanswered(self._no_answer(str(reason)), [], True) from None
-                except _Closed as reason:
-                    raise Unanswered(str(reason), [], True) from None
+                except (Silent, _Closed) as error:
+                    why = self._no_answer(str(error)) if isinstance(error, Silent) else str(error)
+                    raise Unanswered(why, [], True) from None
             return self._server
 
     async def _probe(self) -> _Server:

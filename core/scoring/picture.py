@@ -20,29 +20,24 @@ SAME_FOR_IMAGES = {"SmolVLMProcessor": "Idefics3Processor"}
 def make_processor(
     config: Any, tokenizer: Any, image_processor: Any, settings: Mapping[str, Any] | None = None
 ) -> Any:
-    """The processor of a model with this configuration, with the settings of processor_config.json; ValueError where
-    `transformers` has none."""
+    """The processor of a model, with the settings of processor_config.json; ValueError where `transformers` has none."""
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
 
     settings = dict(settings or {})
-    name = settings.get("processor_class") or getattr(image_processor, "_processor_class", None)
-    name = SAME_FOR_IMAGES.get(name, name)
-    kind = processor_class_from_name(name) if name else None
+    name = str(settings.get("processor_class") or getattr(image_processor, "_processor_class", None) or "")
+    kind: Any = processor_class_from_name(SAME_FOR_IMAGES.get(name, name)) if name else None
     if kind is None and type(config) in PROCESSOR_MAPPING:
-        kind = PROCESSOR_MAPPING[type(config)]
-        kind = processor_class_from_name(SAME_FOR_IMAGES.get(kind.__name__, kind.__name__))
+        name = PROCESSOR_MAPPING[type(config)].__name__
+        kind = processor_class_from_name(SAME_FOR_IMAGES.get(name, name))
     if kind is None:
         raise ValueError(f"transformers has no processor for a model of type {config.model_type!r}.")
 
-    class Still(kind):
-        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
-            """Accept an omitted part."""
-            return (
-                None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
-            )
+    def check(self: Any, name: str, component: Any) -> Any:  # an omitted component is accepted
+        return None if component is None else kind.check_argument_for_proper_class(self, name, component)
 
-    parts = {"image_processor": image_processor, "tokenizer": tokenizer}
-    return Still.from_args_and_dict([parts.get(name) for name in Still.get_attributes()], settings)
+    still: Any = type("Still", (kind,), {"check_argument_for_proper_class": check})
+    components = {"image_processor": image_processor, "tokenizer": tokenizer}
+    return still.from_args_and_dict([components.get(name) for name in still.get_attributes()], settings)
 
 
 def look(processor: Any, image: Image.Image, opening: str, takes: frozenset[str]) -> dict[str, Tensor]:

@@ -83,16 +83,14 @@ def question(
 
 
 def without(request: dict[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
-    """A request without the arguments that a server refuses. `max_tokens` is replaced by its newer name, until that is
-    refused too."""
+    """A request without the arguments that a server refuses; `max_tokens` takes its newer name, until that is refused too."""
     if "max_tokens" in left_out:
         request = {**request, "max_completion_tokens": request["max_tokens"]}
     return {name: value for name, value in request.items() if name not in left_out}
 
 
 def arguments_in(text: str, request: dict[str, Any]) -> list[str]:
-    """The optional arguments of a request that a server's text names, in order: as `max_tokens`, `max tokens` or
-    `maxTokens`."""
+    """The optional arguments of a request that a text names, in its order: as `max_tokens`, `max tokens` or `maxTokens`."""
     spellings = {name: OPTIONAL[name].replace("_", "[_ -]?") for name in request.keys() & OPTIONAL.keys()}
     places = {
         name: place.start()

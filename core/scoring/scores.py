@@ -40,7 +40,7 @@ class WordScore:
 
 
 def check(distributions: np.ndarray) -> np.ndarray:
-    """The distributions as float64 (..., 10); ValueError with the offending numbers if they are invalid."""
+    """Validate distributions and return them as float64 (..., 10); ValueError with the offending numbers otherwise."""
     p = np.asarray(distributions, np.float64)
     if p.ndim == 0 or p.shape[-1] != DIGITS:
         raise ValueError(f"A score distribution has {DIGITS} numbers, but the shape here is {p.shape}.")
@@ -56,7 +56,7 @@ def check(distributions: np.ndarray) -> np.ndarray:
 
 
 def check_digit(score: object) -> int:
-    """The score as an int 0..9; ValueError with a sentence otherwise."""
+    """Validate a score: an int 0..9; ValueError otherwise."""
     if isinstance(score, bool) or not isinstance(score, (int, np.integer)) or not 0 <= score <= TOP:
         raise ValueError(f"A score is a whole number from 0 to {TOP}, but this is {score!r}.")
     return int(score)
@@ -100,17 +100,16 @@ def unsure(mass: float, least: float = MASS) -> str:
 def words_to_score(
     images: int, prompts: Sequence[str], batch: int, rules: Sequence[int] | None = None
 ) -> list[list[Word]]:
-    """The words of each prompt to score, *nothing else* among them; ValueError where the arguments disagree. rules: by which
-    each prompt's words are counted (`core.words`); None: the current ones."""
+    """The words of each prompt to score, with *nothing else*; ValueError where the arguments disagree. rules: by which each
+    prompt's words are counted (`core.words`); None: the current ones."""
     if images != len(prompts):
         raise ValueError(f"There are {images} images but {len(prompts)} prompts: give one prompt an image.")
     if batch < 1:
         raise ValueError(f"batch is {batch}: give 1 or more images at a time.")
     for prompt in prompts:
         check_prompt(prompt)
-    return [
-        scored(units(prompt, how)) for prompt, how in zip(prompts, rules or [CURRENT] * images, strict=True)
-    ]
+    rules = rules or [CURRENT] * images
+    return [scored(units(prompt, number)) for prompt, number in zip(prompts, rules, strict=True)]
 
 
 def make(word_index: int, distribution: np.ndarray, hidden: np.ndarray | None = None) -> WordScore:

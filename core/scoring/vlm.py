@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from core import checkpoint
+from core.progress import Stop
 from core.scoring.dialogue import PROMPT_VERSION, Dialogue
 from core.scoring.picture import look, make_processor
 from core.scoring.scores import MASS, WordScore, make, unsure, words_to_score
@@ -56,9 +57,7 @@ class VLMScorer:
         self.name, self.revision = name, revision
         head = model.get_output_embeddings()
         if head is None or getattr(model.config, "is_encoder_decoder", False):
-            raise ValueError(
-                f"{name} does not read image and text from left to right: choose a model that does."
-            )
+            raise ValueError(f"{name} reads no image and text from left to right: choose a model that does.")
         self._takes = frozenset(inspect.signature(model.base_model.forward).parameters)
         self._shared = True  # whether all words of an image share a cache
         self.missing: list[dict[int, str]] = []
@@ -73,9 +72,7 @@ class VLMScorer:
                 f"{name} cannot be given an image ({error}): choose another image-text model of transformers."
             ) from error
         if not {"input_ids", "pixel_values"} <= inputs.keys() or "cross_attention_mask" in inputs:
-            raise ValueError(
-                f"{name} does not take image and text in one sequence: choose a model that does."
-            )
+            raise ValueError(f"{name} takes no image and text in one sequence: choose a model that does.")
 
     @classmethod
     def load(
@@ -95,9 +92,9 @@ class VLMScorer:
 
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.float32 if device.type == "cpu" else "auto")
-        source = str(path_or_id)
-        if Path(source).is_dir():
-            check_folder(Path(source))
+        source, local = str(path_or_id), Path(path_or_id).is_dir()
+        if (Path(source) / checkpoint.MANIFEST).exists():
+            checkpoint.verify(source)
         try:
             model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, revision=revision)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
@@ -109,7 +106,6 @@ class VLMScorer:
                 f"The scorer {source!r} cannot be loaded ({first}): give a folder with a saved image-text model, "
                 "or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct."
             ) from error
-        local = Path(source).is_dir()
         commit = fingerprint(Path(source)) if local else model.config._commit_hash or "unknown"
         name = Path(source).name if local else source
         template = chat_template(source, tokenizer, settings)
@@ -126,7 +122,7 @@ class VLMScorer:
         images: Sequence[np.ndarray | Image.Image] | np.ndarray,
         prompts: Sequence[str],
         batch: int = 16,
-        stop: Callable[[], bool] | None = None,
+        stop: Stop = None,
         rules: Sequence[int] | None = None,
         least: float = MASS,
     ) -> list[list[WordScore]]:
@@ -167,11 +163,10 @@ class VLMScorer:
         owners = [i for i, of_image in enumerate(questions) for _ in of_image]
         rows = [ids for of_image in questions for ids in of_image]
         cache = self._fill(images) if self._shared else None
-        parts = (
-            self._whole(images, owners, rows) if cache is None else self._from(cache, images, owners, rows)
-        )
+        whole = cache is None
+        batches = self._whole(images, owners, rows) if whole else self._from(cache, images, owners, rows)
         cuts = np.cumsum([len(of_image) for of_image in questions])[:-1]
-        columns = (np.split(np.concatenate(column), cuts) for column in zip(*parts, strict=True))
+        columns = (np.split(np.concatenate(column), cuts) for column in zip(*batches, strict=True))
         return list(zip(*columns, strict=True))
 
     def _fill(self, images: list[dict[str, Tensor]]) -> Any:
@@ -191,9 +186,8 @@ class VLMScorer:
         device, length = self.model.device, images[0]["input_ids"].shape[1]
         # in some families an image takes fewer positions than tokens, and the text continues at the model's offset
         deltas = getattr(self.model.base_model, "rope_deltas", None)
-        held = sum(
-            x.nbytes for layer in cache.layers if layer.keys is not None for x in (layer.keys, layer.values)
-        )
+        filled = [layer for layer in cache.layers if layer.keys is not None]
+        held = sum(layer.keys.nbytes + layer.values.nbytes for layer in filled)
         step = min(MAX_ROWS, max(1, CACHE_BYTES * len(images) // max(1, held)))
         for at in range(0, len(rows), step):
             batch, last = rows[at : at + step], at + step >= len(rows)
@@ -205,13 +199,9 @@ class VLMScorer:
                 steps = length + int(deltas.flatten()[0]) + torch.arange(ids.shape[1], device=device)
                 positions["position_ids"] = steps.expand(len(batch), -1)
             yield self._answers(
-                mask.sum(1) - 1,
-                input_ids=ids,
-                attention_mask=F.pad(mask, (length, 0), value=1),
-                past_key_values=selected,
-                use_cache=True,
-                **positions,
-            )
+                mask.sum(1) - 1, input_ids=ids, attention_mask=F.pad(mask, (length, 0), value=1),
+                past_key_values=selected, use_cache=True, **positions,
+            )  # fmt: skip
 
     def _whole(
         self, images: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]
@@ -224,9 +214,8 @@ class VLMScorer:
             tail = {"input_ids": ids, "attention_mask": mask}  # other values per token mark the image
             for name, value in inputs.items():
                 if value.shape == (len(ids), length):
-                    inputs[name] = torch.cat(
-                        [value, tail.get(name, torch.zeros_like(ids)).to(value.dtype)], 1
-                    )
+                    rest = tail.get(name, torch.zeros_like(ids)).to(value.dtype)
+                    inputs[name] = torch.cat([value, rest], 1)
             yield self._answers(length + mask.sum(1) - 1, **inputs, use_cache=False)
 
     def _joined(self, images: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -286,9 +275,7 @@ def as_pil(image: np.ndarray | Image.Image) -> Image.Image:
         return image.convert("RGB")
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(
-            f"An image is uint8 of shape (H, W, 3), but this is {image.dtype} of shape {image.shape}."
-        )
+        raise ValueError(f"An image is uint8 of shape (H, W, 3), not {image.dtype} of shape {image.shape}.")
     return Image.fromarray(image)
 
 
@@ -304,18 +291,11 @@ def chat_template(source: str, tokenizer: Any, settings: Mapping[str, Any]) -> s
     return template
 
 
-def check_folder(folder: Path) -> None:
-    """Verify the files of a folder that has a manifest (CheckpointError where one is damaged)."""
-    if (folder / "manifest.json").exists():
-        checkpoint.verify(folder)
-
-
 def fingerprint(folder: Path) -> str:
-    """A revision for a folder: a digest of its configuration, tokenizer, and size, head and tail of each weight file (all
-    weights of a real model would take a minute to read)."""
+    """A digest of a folder's configuration, tokenizer, and size, head and tail of each weight file."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".jinja", ".model") and path.name != "manifest.json":
+        if path.suffix in (".json", ".jinja", ".model") and path.name != checkpoint.MANIFEST:
             digest.update(path.name.encode() + path.read_bytes())
         elif path.suffix in (".safetensors", ".bin"):
             with path.open("rb") as file:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core import ranks
 from core.networks.projector import ProjectorOutput
-from core.noise import LAGS
+from core.noise import LAGS, neighbour_product
 
 
 def kl_normal(out: ProjectorOutput) -> Tensor:
@@ -31,7 +31,7 @@ def constraint_terms(
     m, v = projected.mean((1, 2, 3)), projected.var((1, 2, 3), correction=0).clamp_min(1e-8)
     height, width = noise.shape[-2:]
     changes = [
-        (_products(projected, dy, dx) - _products(noise, dy, dx)) * (height * width) ** 0.5
+        (_correlation(projected, dy, dx) - _correlation(noise, dy, dx)) * (height * width) ** 0.5
         for dy, dx in LAGS
         if height > dy and width > abs(dx)
     ]
@@ -53,9 +53,6 @@ def shared_pattern(projected: Tensor, noise: Tensor, repeats: int) -> Tensor:
     return moves.mean(1).square().mean()
 
 
-def _products(x: Tensor, dy: int, dx: int) -> Tensor:
+def _correlation(x: Tensor, dy: int, dx: int) -> Tensor:
     """(B, C): mean product of every latent with its neighbour dy below and dx to the right."""
-    height, width = x.shape[-2:]
-    cells = x[..., : height - dy, max(0, -dx) : width - max(0, dx)]
-    neighbours = x[..., dy:, max(0, dx) : width - max(0, -dx)]
-    return rearrange(cells * neighbours, "b c h w -> b c (h w)").mean(-1)
+    return rearrange(neighbour_product(x, dy, dx), "b c h w -> b c (h w)").mean(-1)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.noise import check_seed, draw
+from core.noise import Shape, check_seed, draw
 from core.words import EXTRA, units
 
 SCORES = 10
@@ -34,41 +34,32 @@ class Texts:
 
     @classmethod
     def encode(cls, encode: Callable[[list[str]], Any], prompts: Sequence[str], batch: int = 64) -> Texts:
-        """Encode prompts, without repeats, with `Diffuser.encode`. A word is scored if it carries meaning and is inside the
-        text encoder's window."""
+        """Encode prompts, each once. A word is scored if it carries meaning and is inside the text encoder's window."""
         unique = list(dict.fromkeys(prompts))
         if not unique:
             raise ValueError("There is no prompt to train on: collect samples first.")
         batches = [encode(unique[i : i + batch]) for i in range(0, len(unique), batch)]
         length = max(int(text.mask.any(0).nonzero().max()) + 1 for text in batches)
         most = max(text.words.shape[1] for text in batches)
-        words = torch.cat(
-            [F.pad(t.words[..., :length], (0, 0, 0, most - t.words.shape[1])).cpu() for t in batches]
-        )
+        padded = [F.pad(t.words[..., :length], (0, 0, 0, most - t.words.shape[1])).cpu() for t in batches]
+        hidden, mask = ([getattr(t, name)[:, :length].cpu() for t in batches] for name in ("hidden", "mask"))
+        words = torch.cat(padded)
         meaning, extra = (torch.zeros(len(unique), most, dtype=torch.bool) for _ in range(2))
         for row, prompt in enumerate(unique):
             for word in units(prompt)[:most]:
                 meaning[row, word.index], extra[row, word.index] = word.scored, word.kind == EXTRA
-        return cls(
-            unique,
-            torch.cat([text.hidden[:, :length].cpu() for text in batches]),
-            torch.cat([text.mask[:, :length].cpu() for text in batches]),
-            words,
-            meaning & (words.sum(-1) > 0),
-            extra,
-        )
+        return cls(unique, torch.cat(hidden), torch.cat(mask), words, meaning & (words.sum(-1) > 0), extra)
 
     def take(self, rows: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """hidden (B, L, D), mask (B, L), words (B, J, L), scored (B, J) of the prompts at rows (B,), on device."""
-        hidden, mask, words, scored = (
-            t[rows].to(device) for t in (self.hidden, self.mask, self.words, self.scored)
-        )
+        tensors = (self.hidden, self.mask, self.words, self.scored)
+        hidden, mask, words, scored = (tensor[rows].to(device) for tensor in tensors)
         return hidden, mask, words, scored
 
     def only(self, prompts: Sequence[str]) -> Texts:
-        """The texts of some of the prompts."""
-        places = {prompt: i for i, prompt in enumerate(self.prompts)}
-        rows = torch.tensor([places[p] for p in prompts], dtype=torch.long)
+        """Select the texts of some of the prompts."""
+        row_of = {prompt: row for row, prompt in enumerate(self.prompts)}
+        rows = torch.tensor([row_of[prompt] for prompt in prompts], dtype=torch.long)
         return Texts(list(prompts), *self.take(rows), self.extra[rows])
 
 
@@ -94,7 +85,7 @@ class RewardData:
     scored the whole image."""
 
     texts: Texts
-    shape: tuple[int, int, int]
+    shape: Shape
     item: Tensor
     seeds: Tensor
     target: Tensor
@@ -106,48 +97,29 @@ class RewardData:
     judged: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
     @classmethod
-    def build(cls, samples: Sequence[Sample], texts: Texts, shape: tuple[int, int, int]) -> RewardData:
-        """Build the tensors of samples; ValueError with a sentence for a label of a word that the prompt does not have, or
-        that is no score."""
+    def build(cls, samples: Sequence[Sample], texts: Texts, shape: Shape) -> RewardData:
+        """Build the tensors of samples; ValueError for a label that is no score, or of a word that the prompt lacks."""
         if not samples:
             raise ValueError("There is no labelled sample to train on: collect and score some first.")
-        places, words = {prompt: i for i, prompt in enumerate(texts.prompts)}, texts.words.shape[1]
+        row_of, words = {prompt: row for row, prompt in enumerate(texts.prompts)}, texts.words.shape[1]
         sizes = {prompt: len(units(prompt)) for prompt in {sample.prompt for sample in samples}}
         target, weight = torch.zeros(len(samples), words, SCORES), torch.zeros(len(samples), words)
-        noises: list[Tensor] = []
-        pictures: list[Tensor] = []
-        noise_row = torch.full((len(samples),), -1, dtype=torch.long)
-        picture_row = noise_row.clone()
         for s, sample in enumerate(samples):
-            if sample.prompt not in places:
-                raise ValueError(
-                    f"The prompt {sample.prompt[:80]!r} was not encoded: encode it with the others."
-                )
+            if sample.prompt not in row_of:
+                raise ValueError(f"{sample.prompt[:80]!r} was not encoded: encode it with the others.")
             for j, (label, amount) in sample.labels.items():
                 if not 0 <= j < sizes[sample.prompt]:
-                    raise ValueError(
-                        f"{sample.prompt[:80]!r} has no word {j}: its label does not belong to it."
-                    )
+                    raise ValueError(f"{sample.prompt[:80]!r} has no word {j}: the label is not its.")
                 if not 0 <= amount < float("inf"):
-                    raise ValueError(
-                        f"The label weight {amount} is out of range: use a number of at least 0."
-                    )
-                target[s, j] = distribution(label)
-                weight[s, j] = amount
-            if sample.noise is not None:
-                noise_row[s] = len(noises)
-                noises.append(sample.noise)
-            if sample.picture is not None:
-                picture_row[s] = len(pictures)
-                pictures.append(sample.picture)
-        item = torch.tensor([places[sample.prompt] for sample in samples], dtype=torch.long)
+                    raise ValueError(f"The label weight {amount} is out of range: use 0 or more.")
+                target[s, j], weight[s, j] = distribution(label), amount
+        item = torch.tensor([row_of[sample.prompt] for sample in samples], dtype=torch.long)
         seeds = torch.tensor([check_seed(sample.seed) for sample in samples], dtype=torch.long)
         weight = weight * texts.scored[item]
         if not weight.sum() > 0:
-            raise ValueError(
-                "No label is about a word that carries meaning: score or correct some words first."
-            )
-        noise, picture = (torch.stack(stored) if stored else None for stored in (noises, pictures))
+            raise ValueError("No label is about a word that carries meaning: score some words first.")
+        noise, noise_row = _stacked([sample.noise for sample in samples])
+        picture, picture_row = _stacked([sample.picture for sample in samples])
         judged = torch.tensor([sample.judged for sample in samples], dtype=torch.bool)
         return cls(texts, shape, item, seeds, target, weight, noise, noise_row, picture, picture_row, judged)
 
@@ -156,18 +128,16 @@ class RewardData:
 
     def noises(self, rows: Tensor) -> Tensor:
         """The initial noise (B, C, H, W) of the samples at rows (B,), float32 on the CPU."""
-        out = torch.empty(len(rows), *self.shape)
-        stored = self.noise_row[rows]
+        noise, stored = torch.empty(len(rows), *self.shape), self.noise_row[rows]
         drawn = stored < 0
         if drawn.any():
-            out[drawn] = draw(self.seeds[rows[drawn]].tolist(), self.shape)
+            noise[drawn] = draw(self.seeds[rows[drawn]].tolist(), self.shape)
         if self.noise is not None:
-            out[~drawn] = self.noise[stored[~drawn]].float()
-        return out
+            noise[~drawn] = self.noise[stored[~drawn]].float()
+        return noise
 
     def pictures(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (K, C, H, W), float32 on the CPU, of those samples at rows (B,) that have a picture, and the mask of these
-        (B,)."""
+        """Latents (K, C, H, W), float32 on the CPU, of the samples at rows (B,) that have a picture, and their mask (B,)."""
         stored = self.picture_row[rows]
         if self.picture is None:
             return torch.empty(0, *self.shape), torch.zeros_like(stored, dtype=torch.bool)
@@ -196,6 +166,13 @@ class RewardData:
         return self.subset((~held).nonzero().flatten()), self.subset(held.nonzero().flatten())
 
 
+def _stacked(items: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor]:
+    """The items that are there in one tensor, and the row of each in it, -1 for None."""
+    present = torch.tensor([item is not None for item in items])
+    tensors = [item for item in items if item is not None]
+    return torch.stack(tensors) if tensors else None, torch.where(present, present.cumsum(0) - 1, -1)
+
+
 def distribution(label: int | Sequence[float]) -> Tensor:
     """A target over the scores 0..9 (10,): one-hot for a digit, normalised for a distribution."""
     if isinstance(label, int) and not isinstance(label, bool):
@@ -204,7 +181,5 @@ def distribution(label: int | Sequence[float]) -> Tensor:
         return F.one_hot(torch.tensor(label), SCORES).float()
     values = torch.as_tensor(label, dtype=torch.float32)
     if values.shape != (SCORES,) or not torch.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
-        raise ValueError(
-            f"{str(label)[:120]} is no distribution over the scores 0..9: give ten numbers >= 0."
-        )
+        raise ValueError(f"{str(label)[:120]} is no distribution over the scores 0..9: give ten numbers.")
     return values / values.sum()

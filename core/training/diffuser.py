@@ -22,18 +22,14 @@ from typing import Unpack
 
 import torch
 import torch.nn.functional as F
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
 from core.loading import autocast
+from core.noise import Shape
 from core.training import vae as vae_training
 from core.training.loop import Ema, FitResult, Hooks, fit, parameters, seed_step, warmup_cosine
 
@@ -51,20 +47,13 @@ def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     listed = dict.fromkeys((start, end, unknown, *PUNCTUATION, *sorted(words)))
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(listed)}, unk_token=unknown))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
-    )
+    pieces = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 1)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=start,
-        eos_token=end,
-        unk_token=unknown,
-        pad_token=end,
-        model_max_length=77,
-    )
+    special = {"bos_token": start, "eos_token": end, "unk_token": unknown, "pad_token": end}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=77, **special)
 
 
 def build_pipeline(
@@ -91,8 +80,7 @@ def build_pipeline(
         eos_token_id=end,
         pad_token_id=end,
     )
-    time_ids = 32
-    last = len(channels) - 1
+    time_ids, last = 32, len(channels) - 1
     unet = UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=4,
@@ -136,14 +124,13 @@ def build_pipeline(
 class Layout(nn.Module):
     """Text -> the average latents of its pictures, at half the resolution."""
 
-    def __init__(self, width: int, pooled: int, shape: tuple[int, int, int]) -> None:
+    def __init__(self, width: int, pooled: int, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         self.queries = nn.Parameter(torch.randn(QUERIES, width) / width**0.5)
         self.keys = nn.Linear(width, width)
-        self.out = nn.Sequential(
-            nn.Linear(QUERIES * width + pooled, 256), nn.GELU(), nn.Linear(256, math.prod(shape))
-        )
+        self.out = nn.Sequential(nn.Linear(QUERIES * width + pooled, 256), nn.GELU())
+        self.out.append(nn.Linear(256, math.prod(shape)))
 
     def forward(self, text: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
         """text (B, L, D), pooled (B, P), mask (B, L) True at real tokens -> (B, C, H/2, W/2)."""
@@ -172,18 +159,16 @@ def train_diffuser(
     if len(latents) != len(prompts):
         raise ValueError(f"{len(latents)} latents for {len(prompts)} prompts: one prompt to each.")
     device = pipe.unet.device
-    tokens = pipe.tokenizer(
-        list(prompts), padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-    ).input_ids
+    window = {"padding": "max_length", "max_length": 77, "truncation": True}
+    tokens = pipe.tokenizer(list(prompts), return_tensors="pt", **window).input_ids
     real = tokens != pipe.tokenizer.pad_token_id
     longest = int(real.sum(1).max()) + 1
     encoders = {"text": pipe.text_encoder, "text_2": pipe.text_encoder_2}
     width = sum(encoder.config.hidden_size for encoder in encoders.values())
-    channels, height, across = latents.shape[1:]
+    channels, *sides = latents.shape[1:]
     torch.manual_seed(0)
-    layout = Layout(
-        width, pipe.text_encoder_2.config.projection_dim, (channels, height // 2, across // 2)
-    ).to(device)
+    coarse_shape = (channels, *(side // 2 for side in sides))
+    layout = Layout(width, pipe.text_encoder_2.config.projection_dim, coarse_shape).to(device)
     text_modules = {**encoders, "layout": layout}
     for module in (pipe.unet, *text_modules.values()):
         module.requires_grad_(True).train()
@@ -201,18 +186,12 @@ def train_diffuser(
 
     if text_steps:
         folder = hooks.get("folder")
+        text_hooks = hooks | {"folder": Path(folder) / "text" if folder else None}
+        optimiser = torch.optim.AdamW(parameters(text_modules.values()), lr=text_rate)
         first = fit(
-            text_modules,
-            torch.optim.AdamW(parameters(text_modules.values()), lr=text_rate),
-            text_loss,
-            steps=text_steps,
-            save_every=save_every,
-            schedule=warmup_cosine(text_steps),
-            seed=1,
-            folder=Path(folder) / "text" if folder else None,
-            on_progress=hooks.get("on_progress"),
-            stop=hooks.get("stop"),
-        )
+            text_modules, optimiser, text_loss, steps=text_steps, save_every=save_every,
+            schedule=warmup_cosine(text_steps), seed=1, **text_hooks,
+        )  # fmt: skip
         if first.stopped:
             return first
     modules = {"unet": pipe.unet, **text_modules}
@@ -250,15 +229,9 @@ def train_diffuser(
         return error + layout_loss, {"mse": error.item(), "layout": layout_loss.item()}
 
     result = fit(
-        modules,
-        optimiser,
-        loss_fn,
-        steps=steps,
-        save_every=save_every,
-        ema=averages,
-        schedule=warmup_cosine(steps, warmup=100),
-        **hooks,
-    )
+        modules, optimiser, loss_fn, steps=steps, save_every=save_every, ema=averages,
+        schedule=warmup_cosine(steps, warmup=100), **hooks,
+    )  # fmt: skip
     for name, module in modules.items():
         if not result.stopped and name in averages:
             averages[name].copy_to(module)

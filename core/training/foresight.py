@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core import checkpoint
-from core.adapter import KIND, Conditions, check_there
+from core.adapter import KIND, Conditions, check_loaded
 from core.diffusion import Diffuser
 from core.foresight import Foresight
 from core.training.data import RewardData
@@ -43,35 +43,34 @@ def train_foresight(
     diffuser: Diffuser,
     data: RewardData,
     out: Path | str,
-    config: ForesightConfig | None = None,
+    config: ForesightConfig = ForesightConfig(),
     *,
     validation: RewardData | None = None,
     **hooks: Unpack[Hooks],
 ) -> tuple[FitResult, dict[str, float]]:
-    """Fine-tune on the samples of `data` that have a picture; write the adapter to `out`.
+    """Stage 1a, on the samples of `data` that have a picture; writes the adapter to `out`.
 
     Returns how the loop ended and {before, after}: the share of the variance of the pictures of `validation` (of `data`
     without it) that is foreseen. A run that was stopped returns no shares and writes no adapter.
     """
-    config = config or ForesightConfig()
-    data, held = with_pictures(data), with_pictures(validation if validation is not None else data, 256)
+    data, held = with_pictures(data), with_pictures(data if validation is None else validation, 256)
     if not len(data):
         raise ValueError(
             "No sample has its picture at hand: collect samples first, or leave out foresight (foresight_steps=0)."
         )
-    check_there(diffuser)
+    check_loaded(diffuser)
     foresight = Foresight(diffuser)
-    texts = {id(one): Conditions.encode(diffuser, one.texts.prompts) for one in (data, held)}
+    text, held_text = (Conditions.encode(diffuser, samples.texts.prompts) for samples in (data, held))
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         seed_step(config.seed, step)
         rows = rows_of(step, config.batch, len(data), config.seed)
-        picture = foresight(data.noises(rows), texts[id(data)], data.item[rows])
+        picture = foresight(data.noises(rows), text, data.item[rows])
         loss = F.mse_loss(picture, data.pictures(rows)[0].to(picture.device))
         return loss, {"foresee": loss.item()}
 
     lora = LoraConfig(rank=config.rank, checkpointing=config.checkpointing, seed=config.seed)
-    before = foreseen(foresight, held, texts[id(held)], config.batch)
+    before = foreseen(foresight, held, held_text, config.batch)
     with training_layers(diffuser, lora, block_layers(diffuser.denoiser)) as layers:
         result = fit(
             {"lora": layers},
@@ -85,14 +84,14 @@ def train_foresight(
         )
         if result.stopped:
             return result, {}
-        after = foreseen(foresight, held, texts[id(held)], config.batch)
+        after = foreseen(foresight, held, held_text, config.batch)
         about = {"backbone": diffuser.name, "backbone_revision": diffuser.revision, "rank": config.rank}
         checkpoint.save(Layers(diffuser), out, about, kind=KIND)
     return result, {"before": before, "after": after}
 
 
 def with_pictures(data: RewardData, most: int | None = None) -> RewardData:
-    """The samples that have a picture, at most the first `most`."""
+    """Select the samples that have a picture, at most the first `most`."""
     return data.subset((data.picture_row >= 0).nonzero().flatten()[:most])
 
 

@@ -12,7 +12,9 @@ stop at the same step.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,10 +28,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core import ranks
 from core.checkpoint import load_state, save_state
-from core.progress import Progress, Stopped
+from core.progress import OnProgress, Progress, Stop, Stopped
 
 __all__ = [
-    "Ema", "FitResult", "Hooks", "Progress", "Stopped", "TrainingFailed", "fit", "parameters", "seed_step",
+    "Ema", "FitResult", "Hooks", "Progress", "Stopped", "TrainingFailed", "fit", "parameters", "seed_step", "total",
     "warmup_cosine",
 ]  # fmt: skip
 
@@ -48,7 +50,7 @@ class FitResult:
 
 
 class Hooks(TypedDict, total=False):
-    """What a training may be given by whoever runs it.
+    """Hooks of a training.
 
     folder       where its state is saved, and from where it is resumed
     on_progress  called after every step
@@ -56,8 +58,8 @@ class Hooks(TypedDict, total=False):
     """
 
     folder: Path | str | None
-    on_progress: Callable[[Progress], None] | None
-    stop: Callable[[], bool] | None
+    on_progress: OnProgress
+    stop: Stop
 
 
 class TrainingFailed(RuntimeError):
@@ -65,10 +67,9 @@ class TrainingFailed(RuntimeError):
 
 
 def seed_step(seed: int, step: int) -> torch.Generator:
-    """Seed torch's global generator for a step, and return a generator of a stream of its own for the data.
+    """Seed torch's global generator for a step, and return a generator for the data.
 
-    Both streams depend on (seed, step) only, so that data order and dropout can be resumed. Ranks share the stream for
-    data, not the global one.
+    Both streams depend on (seed, step) only, so that data order and dropout can be resumed. Ranks share that of the data.
     """
     mixed = (seed * 1_000_003 + step * 7_919 + 12_345) % (2**63)
     torch.manual_seed((mixed + ranks.rank() * 15_485_863) % (2**63))
@@ -76,10 +77,8 @@ def seed_step(seed: int, step: int) -> torch.Generator:
 
 
 def warmup_cosine(steps: int, warmup: int = 50, floor: float = 0.05) -> Callable[[int], float]:
-    """Learning-rate factor: linear over `warmup` steps, then a half cosine down to `floor`.
-
-    Not `transformers.get_cosine_with_min_lr_schedule_with_warmup`, which starts at 0: the shipped models and all figures
-    were made with this one, and a run that is resumed has to continue on it."""
+    """Learning-rate factor: linear over `warmup` steps, then a half cosine down to `floor`. (That of `transformers` starts
+    at 0; the shipped models and all figures were made with this one.)"""
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -121,6 +120,11 @@ class Ema(AveragedModel):
             mean.copy_(state["shadow"][name])
 
 
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of the terms of a loss, in their order."""
+    return functools.reduce(operator.add, terms)
+
+
 def parameters(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
     """All trainable parameters of several modules."""
     return [p for module in modules for p in module.parameters() if p.requires_grad]
@@ -134,8 +138,8 @@ def fit(
     steps: int,
     folder: Path | str | None = None,
     save_every: int = 200,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    on_progress: OnProgress = None,
+    stop: Stop = None,
     ema: dict[str, Ema] | None = None,
     schedule: Callable[[int], float] | None = None,
     seed: int = 0,
@@ -145,12 +149,10 @@ def fit(
     """Run `loss_fn(step)` for `steps` steps; save to `folder` every `save_every` steps and at the end or a stop, and
     resume from there.
 
-    `extra` is a dict of plain values or tensors that the caller changes inside `loss_fn` (a best score, for example); it
-    is saved and restored with the rest. Raises TrainingFailed on a loss, a gradient or a weight that is not finite,
-    before that changes a weight or is saved.
-
+    extra: plain values or tensors that `loss_fn` changes (a best score, for example), saved and restored with the rest.
     batch: the items of a step, of which `loss_fn` takes `ranks.share(batch)` and returns their mean; None where every
-    rank computes the same.
+    rank computes the same. Raises TrainingFailed on a loss, a gradient or a weight that is not finite, before that
+    changes a weight or is saved.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")

@@ -21,11 +21,11 @@ from typing import Unpack
 import peft
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, ModelMixin
 from torch import Tensor, nn
 
 from core import checkpoint
-from core.adapter import KIND, WEIGHTS, Adapter, Conditions, check_there
+from core.adapter import KIND, WEIGHTS, Adapter, Conditions, check_loaded
 from core.diffusion import Diffuser
 from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
 
@@ -72,11 +72,12 @@ def train_lora(
         )
     if len(latents) == 0:
         raise ValueError("There is no image to fine-tune on: collect and score some first.")
-    check_there(diffuser)
+    check_loaded(diffuser)
     schedule = training_schedule(diffuser)
     weights = image_weights(scores, config.temperature)
     text = Conditions.encode(diffuser, prompts)
     rows = torch.tensor([text.row[prompt] for prompt in prompts])
+    denoiser = diffuser.denoiser
 
     def error(at: Tensor, draws: torch.Generator, drop: float) -> Tensor:
         """Squared error of each image (B,)."""
@@ -97,9 +98,9 @@ def train_lora(
     @torch.no_grad()
     def measured() -> float:
         draws = torch.Generator().manual_seed(config.seed)
-        some = torch.randperm(len(latents), generator=draws)[:MEASURED]
-        errors = torch.cat([error(at, draws, 0.0).cpu() for at in some.split(config.batch)])
-        return float((errors * weights[some]).sum() / weights[some].sum())
+        drawn = torch.randperm(len(latents), generator=draws)[:MEASURED]
+        errors = torch.cat([error(at, draws, 0.0).cpu() for at in drawn.split(config.batch)])
+        return float((errors * weights[drawn]).sum() / weights[drawn].sum())
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         draws = seed_step(config.seed, step)
@@ -107,7 +108,6 @@ def train_lora(
         loss = error(at, draws, DROP).mean()
         return loss, {"mse": loss.item()}
 
-    denoiser = diffuser.denoiser
     with training_layers(diffuser, config) as layers:
         before = measured()
         optimiser = torch.optim.AdamW(layers.parameters(), lr=config.rate, weight_decay=0.01)
@@ -140,11 +140,8 @@ def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
 
 def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
     """The noise schedule that the backbone was trained with; ValueError where it is not defined by betas."""
-    config = diffuser.pipe.scheduler.config
-    if "beta_start" not in config or config.get("prediction_type", "epsilon") not in (
-        "epsilon",
-        "v_prediction",
-    ):
+    config, known = diffuser.pipe.scheduler.config, ("epsilon", "v_prediction")
+    if "beta_start" not in config or config.get("prediction_type", "epsilon") not in known:
         raise ValueError(
             f"LoRA training knows backbones that predict noise or v, and {diffuser.name} does neither "
             f"({type(diffuser.pipe.scheduler).__name__}): leave the LoRA out."
@@ -152,7 +149,7 @@ def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
     return DDPMScheduler.from_config(config)
 
 
-def block_layers(denoiser: nn.Module) -> list[str]:
+def block_layers(denoiser: ModelMixin) -> list[str]:
     """The names of all linear and convolutional layers inside the denoiser's blocks, without those of adapters."""
     names = [name for name, layer in denoiser.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     return [name.removesuffix(".base_layer") for name in names if "block" in name and ".lora_" not in name]
@@ -162,21 +159,15 @@ def block_layers(denoiser: nn.Module) -> list[str]:
 def training_layers(
     diffuser: Diffuser, config: LoraConfig, targets: Sequence[str] = TARGETS
 ) -> Iterator[nn.ParameterList]:
-    """Fresh float32 LoRA layers on the denoiser's layers of these names, as a module that holds only them; removed at the
-    end."""
+    """Put fresh float32 LoRA layers on the denoiser's layers of these names, as a module of only these; removed at the end."""
     denoiser = diffuser.denoiser
     if getattr(denoiser, "peft_config", None):
         denoiser.unload_lora()  # a LoRA in use is loaded again when it is needed
     torch.manual_seed(config.seed)
-    denoiser.add_adapter(
-        peft.LoraConfig(
-            r=config.rank,
-            lora_alpha=config.rank,  # what diffusers takes where a file names none
-            init_lora_weights="gaussian",
-            target_modules=list(targets),
-        ),
-        TRAINED,
+    layers = peft.LoraConfig(  # diffusers takes the rank as alpha where a file names none
+        r=config.rank, lora_alpha=config.rank, init_lora_weights="gaussian", target_modules=list(targets)
     )
+    denoiser.add_adapter(layers, TRAINED)
     trained = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.data = parameter.data.float()
@@ -191,11 +182,11 @@ def training_layers(
         denoiser.requires_grad_(False)
 
 
+@dataclass
 class Layers:
     """The layers in training, saved by `checkpoint.save` as diffusers' LoRA file."""
 
-    def __init__(self, diffuser: Diffuser) -> None:
-        self.diffuser = diffuser
+    diffuser: Diffuser
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the file into the folder."""

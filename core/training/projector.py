@@ -18,20 +18,18 @@ from typing import Unpack
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from core import ranks
 from core.loading import autocast
 from core.networks.blocks import evaluating
 from core.networks.projector import NoiseProjector, ProjectorOutput
 from core.networks.reward import RewardModel
-from core.noise import check_seeds, draw, drift, second
+from core.noise import Shape, check_seeds, draw, drift, second
 from core.training.constraint import constraint_terms, kl_normal, shared_pattern
 from core.training.data import Texts
-from core.training.loop import Hooks, seed_step
+from core.training.loop import Hooks, seed_step, total
 from core.training.stage import StageResult, run_stage
-
-Shape = tuple[int, int, int]
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """noise (B, C, H, W) and rows (B,) of the validation texts -> expected scores (B, J) in [0, 1]."""
@@ -88,10 +86,11 @@ class ProjectorConfig:
 
 
 def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float, fraction: float = 1.0) -> Tensor:
-    """w_j (B, J) from r_j(noise) and the importance of words, scored (B, J): larger where the noise scores low.
+    """w_j (B, J) from r_j(noise) and the importance of words, scored (B, J): larger where the noise scores low. fraction: of
+    the batch that these B are.
 
     They sum to 1 an item on average, not in each: noise that shows its words is to be left alone, since a projector that
-    is pushed further learns to draw things twice. fraction: the fraction of the batch that these B are."""
+    is pushed further learns to draw things twice."""
     raw = ((1 - before.detach()).clamp(0, 1) ** focus + floor) * scored
     raw = raw / scored.sum(-1, keepdim=True).clamp_min(1)
     return raw / ranks.mean(raw.sum(-1).mean(), fraction).clamp_min(1e-8)
@@ -113,13 +112,12 @@ def train_warmup(
     projector: NoiseProjector,
     texts: Texts,
     shape: Shape,
-    config: WarmupConfig | None = None,
+    config: WarmupConfig = WarmupConfig(),
     **hooks: Unpack[Hooks],
 ) -> StageResult:
     """Stage 2, in place: after it the projected noise is standard normal and close to its input.
 
     With several ranks the load-balance loss is the mean of that of each share."""
-    config = config or WarmupConfig()
     device = next(projector.parameters()).device
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -141,7 +139,7 @@ def train_projector(
     reward: RewardModel,
     texts: Texts,
     shape: Shape,
-    config: ProjectorConfig | None = None,
+    config: ProjectorConfig = ProjectorConfig(),
     *,
     validation: Texts | None = None,
     judge: Judge | None = None,
@@ -156,16 +154,14 @@ def train_projector(
 
     With several ranks the load-balance loss and the reported gain are the means of those of each share.
     """
-    config = config or ProjectorConfig()
     texts, repeats = usable(texts), REPEATS if config.shared else 1
     if config.batch % (repeats * ranks.world()) and repeats > 1:
         raise ValueError(
             f"The batch is {config.batch}: where what a prompt's noises share is weighed, each prompt comes {REPEATS} times "
             f"in each of {ranks.world()} processes, so make it a multiple of {REPEATS * ranks.world()}."
         )
-    extra = (
-        config.extra if reward.config.extra else 0.0
-    )  # an earlier reward model was not taught *nothing else*
+    # an earlier reward model was not taught *nothing else*
+    extra = config.extra if reward.config.extra else 0.0
     device = next(projector.parameters()).device
     allowed = None if seeds is None else check_seeds(seeds)
     trainable = [(p, p.requires_grad) for p in reward.parameters()]
@@ -186,7 +182,7 @@ def train_projector(
         weights = word_weights(before, weight, config.focus, config.floor, fraction)
         dpo = -(weights * F.logsigmoid(config.beta * gain)).sum(-1).mean()
         terms = constraint_terms(projected, noise, out, fraction)
-        constraint = sum(getattr(config, name) * value for name, value in terms.items())
+        constraint = total(getattr(config, name) * value for name, value in terms.items())
         named = {"qdpo": dpo, "constraint": constraint, "std": out.std.mean(), **terms}
         loss = dpo + config.tau * constraint + _router_losses(out, config)
         if config.shared:
@@ -196,11 +192,12 @@ def train_projector(
         metrics["gain"] = gain[scored].mean().item()
         return loss, metrics
 
-    def look(averaged: nn.Module) -> tuple[float, dict[str, float]]:
+    def look(averaged: NoiseProjector) -> tuple[float, dict[str, float]]:
+        assert validation is not None
         metrics = evaluate_projector(
             averaged, reward, validation, shape, count=config.looks, judge=judge, extra=extra
         )
-        return metrics["judge_gain" if judge is not None else "gain"], metrics
+        return metrics["gain" if judge is None else "judge_gain"], metrics
 
     try:
         evaluation = look if validation is not None else None
@@ -212,7 +209,7 @@ def train_projector(
 
 @torch.no_grad()
 def evaluate_projector(
-    projector: nn.Module,
+    projector: NoiseProjector,
     reward: RewardModel,
     texts: Texts,
     shape: Shape,
@@ -221,26 +218,23 @@ def evaluate_projector(
     judge: Judge | None = None,
     extra: float = 2.0,
 ) -> dict[str, float]:
-    """Gains, weighted by `importance`, and drift over `count` pairs of a prompt (in turn) and a seed (from FIRST_SEED on).
-
-    gain: by the reward model. judge_gain: by the judge. The rest: core.noise.drift.
-    """
-    places, extra = texts.scored.any(1).nonzero().flatten(), extra if reward.config.extra else 0.0
-    if not len(places):
+    """Gains by the reward model (gain) and the judge (judge_gain), weighted by `importance`, and drift (core.noise.drift),
+    over `count` pairs of a prompt (in turn) and a seed (from FIRST_SEED on)."""
+    usable_rows, extra = texts.scored.any(1).nonzero().flatten(), extra if reward.config.extra else 0.0
+    if not len(usable_rows):
         raise ValueError(WORDLESS)
     device = next(projector.parameters()).device
     gains: dict[str, list[Tensor]] = {"gain": [], "judge_gain": []}
     noises, moved = [], []
     with evaluating(projector):
         for at in torch.arange(count).split(32):
-            seeds, rows = (FIRST_SEED + at).tolist(), places[at % len(places)]
+            seeds, rows = (FIRST_SEED + at).tolist(), usable_rows[at % len(usable_rows)]
             noise, xi = draw(seeds, shape).to(device), second(seeds, shape).to(device)
-            hidden, mask, words, _ = texts.take(rows, device)
+            *text, _ = texts.take(rows, device)
             weight = importance(texts, rows, extra)
-            projected = projector(noise, hidden, mask).sample(xi)
+            projected = projector(noise, *text[:2]).sample(xi)
             noises.append(noise)
             moved.append(projected)
-            text = (hidden, mask, words)
             gain = expected_scores(reward, projected, *text) - expected_scores(reward, noise, *text)
             changes = {"gain": gain}
             if judge is not None:
@@ -261,8 +255,7 @@ def _batch(
     device: torch.device,
     repeats: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """noise, xi (B, C, H, W) and the rows (B,) of texts in this rank's share of a step, a function of (seed, step); each row
-    comes `repeats` times in a row."""
+    """noise, xi (B, C, H, W) and rows (B,) of texts, each `repeats` times in a row, of this rank's share of a step."""
     draws = seed_step(seed, step)
     rows = torch.randint(len(texts.prompts), (batch // repeats,), generator=draws).repeat_interleave(repeats)
     if seeds is None:
@@ -275,11 +268,11 @@ def _batch(
 
 
 def usable(texts: Texts) -> Texts:
-    """The texts in which a word carries meaning; ValueError where there is none."""
-    kept = [prompt for prompt, scored in zip(texts.prompts, texts.scored, strict=True) if scored.any()]
-    if not kept:
+    """Select the texts in which a word carries meaning; ValueError where there is none."""
+    prompts = [prompt for prompt, scored in zip(texts.prompts, texts.scored, strict=True) if scored.any()]
+    if not prompts:
         raise ValueError(WORDLESS)
-    return texts.only(kept)
+    return texts.only(prompts)
 
 
 def _router_losses(out: ProjectorOutput, config: WarmupConfig | ProjectorConfig) -> Tensor:

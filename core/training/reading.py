@@ -26,12 +26,9 @@ from core.loading import autocast
 from core.networks.blocks import evaluating
 from core.networks.reward import PictureReader
 from core.training.data import RewardData
-from core.training.loop import Ema, FitResult, Hooks, fit, seed_step, warmup_cosine
+from core.training.loop import Ema, FitResult, Hooks, fit, seed_step, total, warmup_cosine
 from core.training.reward import cross_entropy, figures, grainy, mixed_rows, rows_of, selected, smooth
 from core.training.stage import StageResult, run_stage
-
-Pictures = Callable[[Tensor], Tensor]
-"""rows (B,) -> latents (B, C, H, W) to read."""
 
 Foresee = Callable[[RewardData, Tensor], Tensor]
 """Samples and rows (B,) of them -> the latents (B, C, H, W) foreseen from their noises."""
@@ -67,11 +64,10 @@ def train_reading(
     model: PictureReader,
     data: RewardData,
     places: Places,
-    config: ReadingConfig | None = None,
+    config: ReadingConfig = ReadingConfig(),
     **hooks: Unpack[Hooks],
 ) -> FitResult:
     """Train `model` in place on pictures and their labels; it ends with the averaged weights."""
-    config = config or ReadingConfig()
     if (data.picture_row < 0).any():
         raise ValueError("Some samples have no picture to read: leave them out.")
     device, width = next(model.parameters()).device, model.config.head_width
@@ -88,24 +84,22 @@ def train_reading(
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         draws = seed_step(config.seed, step)
         rows = rows_of(step, config.batch, len(data), config.seed)
-        picture, _ = data.pictures(rows)
         mine, fraction = ranks.share(config.batch), ranks.fraction(config.batch)
-        picture = grainy(picture, config.grain, draws)[mine].to(device)
+        picture = grainy(data.pictures(rows)[0], config.grain, draws)[mine].to(device)
         weight = data.weight[rows].to(device)
         things = int((places.kinds[data.picture_row[rows], :, 0] >= 0).sum())
         rows = rows[mine]
         model.train()
         with autocast(device, config.bf16):
             maps = model.sight(picture)
-            sight = _sight(names, maps, places, data.picture_row[rows], sizes, things * fraction)
-        losses = {"sight": sight}
+            losses = {"sight": _sight(names, maps, places, data.picture_row[rows], sizes, things * fraction)}
         if step >= config.sight_steps:
             hidden, mask, words, _ = data.texts.take(data.item[rows], device)
             with autocast(device, config.bf16):
                 logits = model.read(maps, hidden, mask, words)
             target = data.target[rows].to(device)
             losses["read"] = cross_entropy(logits, target, weight[mine], weight.sum() * fraction)
-        return sum(losses.values()), {name: value.item() for name, value in losses.items()}
+        return total(losses.values()), {name: value.item() for name, value in losses.items()}
 
     result = fit(
         {"reading": reading, "names": names},
@@ -139,22 +133,22 @@ def _sight(
         return maps.sum() * 0
     logits = names(maps[item, :, y[item, thing], x[item, thing]]).float().split(sizes, dim=-1)
     target = kinds[item, thing].to(maps.device)
-    total = sum(F.cross_entropy(of, target[:, a]) for a, of in enumerate(logits))
-    return len(item) / max(things, 1e-8) * total
+    entropy = total(F.cross_entropy(of, target[:, a]) for a, of in enumerate(logits))
+    return len(item) / max(things, 1e-8) * entropy
 
 
 @torch.no_grad()
 def evaluate_reading(
-    model: PictureReader, data: RewardData, batch: int = 64, pictures: Pictures | None = None
+    model: PictureReader, data: RewardData, batch: int = 64, foresee: Foresee | None = None
 ) -> Tensor:
-    """Logits (S, J, 10) read off the pictures, or off those that `pictures` returns for rows."""
-    device, parts = next(model.parameters()).device, []
+    """Logits (S, J, 10) read off the pictures, or off the foreseen ones."""
+    device, logits = next(model.parameters()).device, []
     with evaluating(model):
         for rows in torch.arange(len(data)).split(batch):
             hidden, mask, words, _ = data.texts.take(data.item[rows], device)
-            picture = (pictures(rows) if pictures else data.pictures(rows)[0]).to(device)
-            parts.append(model.read(model.sight(picture), hidden, mask, words).cpu())
-    return torch.cat(parts)
+            picture = (foresee(data, rows) if foresee else data.pictures(rows)[0]).to(device)
+            logits.append(model.read(model.sight(picture), hidden, mask, words).cpu())
+    return torch.cat(logits)
 
 
 @dataclass(frozen=True)
@@ -183,37 +177,33 @@ def train_reader(
     model: PictureReader,
     data: RewardData,
     validation: RewardData | None = None,
-    config: ReaderConfig | None = None,
+    config: ReaderConfig = ReaderConfig(),
     *,
     foresee: Foresee | None = None,
     **hooks: Unpack[Hooks],
 ) -> StageResult:
-    """Train `model` in place on labelled samples with pictures; it ends with the averaged weights that did best on
-    `validation`, the initial ones among them.
-
-    foresee(data, rows): the pictures (B, C, H, W) foreseen from the noises of rows (B,); without it only finished
-    pictures are read.
-    """
-    config = config or ReaderConfig()
+    """Stage 1b, in place, on labelled samples with pictures, without `foresee` on finished ones only; the model ends with the
+    averaged weights that did best on `validation`, the initial ones among them."""
     if not len(data) or (data.picture_row < 0).any():
         raise ValueError("Some samples have no picture to read: leave them out, or make their images again.")
     device = next(model.parameters()).device
     cache: dict[int, Tensor] = {}  # the foreseen pictures of the validation samples do not change
 
-    def foreseen(rows: Tensor) -> Tensor:
+    def foreseen(samples: RewardData, rows: Tensor) -> Tensor:
+        assert foresee is not None
         first = int(rows[0])
         if first not in cache:
-            cache[first] = foresee(validation, rows).cpu()
+            cache[first] = foresee(samples, rows).cpu()
         return cache[first]
 
-    def look(averaged: nn.Module) -> tuple[float, dict[str, float]]:
+    def look(averaged: PictureReader) -> tuple[float, dict[str, float]]:
+        assert validation is not None
         finished = figures(evaluate_reading(averaged, validation, config.batch), validation)
         if foresee is None:
             return selected(finished, config.select), finished
         ahead = figures(evaluate_reading(averaged, validation, config.batch, foreseen), validation)
-        return selected(ahead, config.select), {
-            **ahead, **{f"finished_{name}": value for name, value in finished.items()},
-        }  # fmt: skip
+        finished = {f"finished_{name}": value for name, value in finished.items()}
+        return selected(ahead, config.select), ahead | finished
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         draws = seed_step(config.seed, step)
@@ -223,7 +213,7 @@ def train_reader(
         mine, fraction = ranks.share(len(rows)), ranks.fraction(len(rows))
         weights = data.weight[rows].to(device)
         rows, picture, early = rows[mine], picture[mine], early[mine]
-        if early.any():
+        if foresee and early.any():
             picture[early] = foresee(data, rows[early]).cpu()
         hidden, mask, words, _ = data.texts.take(data.item[rows], device)
         model.train()

@@ -32,14 +32,14 @@ from core.metrics import pearson, spearman, within
 from core.networks.blocks import evaluating
 from core.networks.reward import RewardModel
 from core.training.data import RewardData, Texts
-from core.training.loop import Hooks, seed_step
+from core.training.loop import Hooks, seed_step, total
 from core.training.stage import StageResult, run_stage
 
 SELECTABLE = ("cross_entropy", "pearson", "spearman", "pearson_within")
 
 Teach = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""A teacher: noise (B, C, H, W) and rows (B,) of the texts that it is asked about -> the foreseen picture (B, C, H, W)
-and the logits of its words (B, J, 10)."""
+"""A teacher for some texts: noise (B, C, H, W) and rows (B,) of them -> the foreseen picture (B, C, H, W) and the logits of
+its words (B, J, 10)."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,10 @@ def smooth(target: Tensor, amount: float) -> Tensor:
     return (1 - amount) * target + amount / 2 * (up + down + ends)
 
 
-def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, total: Tensor | None = None) -> Tensor:
-    """Weighted mean cross-entropy of logits and target (B, J, 10) with weight (B, J). total: the divisor, in place of the
-    sum of these weights."""
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, divisor: Tensor | None = None) -> Tensor:
+    """Weighted mean cross-entropy of logits and target (B, J, 10) with weight (B, J). divisor: in place of their sum."""
     each = -(target * logits.log_softmax(-1)).sum(-1)
-    return (each * weight).sum() / (weight.sum() if total is None else total).clamp_min(1e-8)
+    return (each * weight).sum() / (weight.sum() if divisor is None else divisor).clamp_min(1e-8)
 
 
 def grainy(picture: Tensor, most: float, draws: torch.Generator) -> Tensor:
@@ -103,16 +102,14 @@ def rows_of(step: int, batch: int, count: int, seed: int) -> Tensor:
 
 
 def selected(metrics: dict[str, float], by: str) -> float:
-    """The figure of `evaluate_reward` that selects the weights, larger is better: the cross-entropy where no word has two
-    noises to compare."""
+    """The figure that selects the weights, larger is better: the cross-entropy where no word has two noises to compare."""
     if by == "cross_entropy" or by == "pearson_within" and not metrics["compared"]:
         return -metrics["cross_entropy"]
     return metrics[by]
 
 
 def mixed_rows(step: int, batch: int, data: RewardData, share: float, seed: int) -> Tensor:
-    """The samples of a step: a `share` of images that people judged, where there are any, then the others; each kind in
-    turn."""
+    """The samples of a step: a `share` of images that people judged, where there are any, then others, each in turn."""
     judged, rest = data.judged.nonzero().flatten(), (~data.judged).nonzero().flatten()
     count = 0 if not len(judged) else round(share * batch) if len(rest) else batch
     kinds = ((judged, count), (rest, batch - count))
@@ -124,49 +121,46 @@ def train_reward(
     model: RewardModel,
     data: RewardData,
     validation: RewardData | None = None,
-    config: RewardConfig | None = None,
+    config: RewardConfig = RewardConfig(),
     *,
     teach: Teach | None = None,
     fresh: Texts | None = None,
     **hooks: Unpack[Hooks],
 ) -> StageResult:
-    """Train `model` in place on labelled samples and, with a teacher, on what `teach` answers for fresh noises under the
-    prompts of `fresh`; it ends with the averaged weights that did best on `validation` (the last ones without it).
+    """Stage 1c, in place, on labelled samples and, with a teacher, on what `teach` answers for fresh noises under the prompts
+    of `fresh`; the model ends with the averaged weights that did best on `validation` (the last ones without it).
 
     The initial weights are evaluated first, so fine-tuning on labels that do not help changes nothing. With several
     ranks the load-balance loss is the mean of that of each share.
     """
-    config = config or RewardConfig()
     if config.select not in SELECTABLE:
-        raise ValueError(
-            f"Unknown figure {config.select!r} to select by: use one of {', '.join(SELECTABLE)}."
-        )
+        raise ValueError(f"Unknown figure to select by, {config.select!r}: use {', '.join(SELECTABLE)}.")
     if (teach is None) != (fresh is None):
         raise ValueError("A teacher and the texts that it is asked about go together: give both or none.")
     device = next(model.parameters()).device
     taught = round(config.fresh * config.batch) if teach else 0
     labelled = config.batch - taught
 
-    def look(averaged: nn.Module) -> tuple[float, dict[str, float]]:
-        metrics = evaluate_reward(averaged, some, config.batch)
+    def look(averaged: RewardModel) -> tuple[float, dict[str, float]]:
+        metrics = evaluate_reward(averaged, first, config.batch)
         return selected(metrics, config.select), metrics
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         draws = seed_step(config.seed, step)
-        losses = {}
+        losses: dict[str, Tensor] = {}
         if labelled:
             losses |= label_losses(mixed_rows(step, labelled, data, config.judged, config.seed), draws)
         if taught:
             losses |= teacher_losses(draws)
         share = {True: labelled / config.batch, False: taught / config.batch}
-        loss = sum(
+        loss = total(
             share[not name.startswith("taught_")] * getattr(config, name.removeprefix("taught_"), 1.0) * value
             for name, value in losses.items()
         )
         return loss, {name: value.item() for name, value in losses.items()}
 
     def teacher_losses(draws: torch.Generator) -> dict[str, Tensor]:
-        """Losses against the teacher, for fresh noises under random prompts."""
+        """Losses against the teacher, on fresh noises under random prompts."""
         assert teach is not None and fresh is not None
         usable = fresh.scored.any(1).nonzero().flatten()
         rows = usable[torch.randint(len(usable), (taught,), generator=draws)]
@@ -218,9 +212,9 @@ def train_reward(
 
     if validation is None:
         return run_stage("reward", model, config, loss_fn, None, hooks)
-    some = validation.subset(validation.item.argsort(stable=True)[: config.looks])
+    first = validation.subset(validation.item.argsort(stable=True)[: config.looks])
     result = run_stage("reward", model, config, loss_fn, look, hooks)
-    if not result.fit.stopped and len(validation) > len(some):
+    if not result.fit.stopped and len(validation) > len(first):
         result.metrics = ranks.first(lambda: evaluate_reward(model, validation, config.batch))
     return result
 
@@ -263,7 +257,7 @@ def evaluate_reward(model: nn.Module, data: RewardData, batch: int = 64) -> dict
 
 
 def figures(logits: Tensor, data: RewardData) -> dict[str, float]:
-    """As `evaluate_reward`, from logits (S, J, 10)."""
+    """The figures of `evaluate_reward` from logits (S, J, 10)."""
     entropy = cross_entropy(logits, data.target, data.weight).item()
     labelled = data.weight > 0
     scores = torch.arange(data.target.shape[-1]) / (data.target.shape[-1] - 1)

@@ -36,7 +36,7 @@ from core.metrics import auc
 from core.scoring.dialogue import Dialogue
 from core.scoring.scores import DIGITS, from_truth
 from core.scoring.vlm import VLMScorer
-from core.training.loop import Ema, FitResult, Hooks, fit, warmup_cosine
+from core.training.loop import Ema, FitResult, Hooks, fit, total, warmup_cosine
 from core.training.scorer_model import NOTHING, SIDES
 from core.words import scored, units
 
@@ -113,13 +113,9 @@ def roughen(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         if generator.random() < 0.5:
             cells = int(generator.choice([8, 16, 32]))
             drift = generator.normal(0, generator.uniform(1, 7), (cells, cells, 3)).astype(np.float32)
-            rough += np.stack(
-                [
-                    np.asarray(Image.fromarray(drift[..., c]).resize((size, size), Image.Resampling.BILINEAR))
-                    for c in range(3)
-                ],
-                -1,
-            )
+            colours = (Image.fromarray(drift[..., c]) for c in range(3))
+            wide = [np.asarray(colour.resize((size, size), Image.Resampling.BILINEAR)) for colour in colours]
+            rough += np.stack(wide, -1)
         if generator.random() < 0.5:
             rough += generator.normal(0, generator.uniform(1, 8), rough.shape).astype(np.float32)
         if generator.random() < 0.4:
@@ -142,9 +138,8 @@ def patches(images: np.ndarray, image_processor: Any) -> Tensor:
         whole = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
         images = np.stack([np.asarray(image) for image in whole])
     x = (torch.from_numpy(images).float() / 255 - mean) / std
-    return rearrange(
-        x, "b (gh mh ph) (gw mw pw) c -> (b gh gw mh mw) (c ph pw)", ph=p, pw=p, mh=merge, mw=merge
-    )
+    order = "b (gh mh ph) (gw mw pw) c -> (b gh gw mh mw) (c ph pw)"
+    return rearrange(x, order, ph=p, pw=p, mh=merge, mw=merge)
 
 
 def pixels_of(image_processor: Any) -> int:
@@ -153,8 +148,7 @@ def pixels_of(image_processor: Any) -> int:
 
 
 def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True) -> Batch:
-    """Pack each example into one sequence: prefix, captions, and (if `questions`) a block for each scored word and for
-    *nothing else*."""
+    """Pack each example into one sequence: prefix, captions, and (if `questions`) a block for each scored word."""
     talk, processor = scorer.dialogue, scorer.image_processor
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     prefix = talk.prefix(side * side)
@@ -189,22 +183,23 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
                     continue
                 blocks.append(talk.question(question.prompt, word))
                 if question.places:
-                    positions_of_names = name_positions(scorer, blocks[-1], names)
-                    for position, place in zip(positions_of_names, question.places, strict=True):
+                    named = zip(name_positions(scorer, blocks[-1], names), question.places, strict=True)
+                    for position, place in named:
                         if place is not None:
                             name_at.append((b, at + position))
                             places.append(place)
                 at += len(blocks[-1])
-                if word.kind == "relation" and len(question.places) == 2 and None not in question.places:
+                ends = [place for place in question.places if place is not None]
+                if word.kind == "relation" and len(ends) == len(question.places) == 2:
                     relation_at.append((b, at - 1))
-                    directions.append(np.subtract(*question.places).tolist())
+                    directions.append(np.subtract(ends[0], ends[1]).tolist())
                 answer_at.append((b, at - 1))
                 targets.append(truth)
         rows.append(blocks)
-    total, head = len(prefix) + max(sum(map(len, blocks)) for blocks in rows), len(prefix)
-    ids = torch.zeros(len(rows), total, dtype=torch.long)
-    block = torch.full((len(rows), total), -1)  # -1 padding, 0 the prefix, then one number a block
-    positions = torch.zeros(3, len(rows), total, dtype=torch.long)
+    length, head = len(prefix) + max(sum(map(len, blocks)) for blocks in rows), len(prefix)
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    block = torch.full((len(rows), length), -1)  # -1 padding, 0 the prefix, then one number a block
+    positions = torch.zeros(3, len(rows), length, dtype=torch.long)
     ids[:, :head], block[:, :head], positions[:, :, :head] = torch.tensor(prefix), 0, rope[:, None]
     for b, blocks in enumerate(rows):
         at = head
@@ -214,7 +209,7 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
             positions[:, b, span] = start + torch.arange(len(tokens))
             at += len(tokens)
     reach = (block[:, :, None] == block[:, None]) | (block[:, None] == 0)
-    mask = (reach & torch.ones(total, total, dtype=torch.bool).tril()) | torch.eye(total, dtype=torch.bool)
+    mask = (reach & torch.ones(length, length, dtype=torch.bool).tril()) | torch.eye(length, dtype=torch.bool)
     return Batch(
         ids,
         positions,
@@ -233,15 +228,13 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
 
 
 def name_positions(scorer: VLMScorer, question: Sequence[int], names: Sequence[str]) -> list[int]:
-    """Positions of the things' names among the ids of a question, in order."""
+    """Positions of the things' names, in order, among the ids of a question."""
     positions, ids = [], iter(enumerate(question))
     for name in names:
         tokens = scorer.tokenizer(name, add_special_tokens=False)["input_ids"]
         position = next((k for k, id in ids if [id] == tokens), None)
         if position is None or tokens == [scorer.tokenizer.unk_token_id]:
-            raise ValueError(
-                f"The scorer does not know the name {name!r}: make it with a vocabulary that has it."
-            )
+            raise ValueError(f"The scorer does not know the name {name!r}: give it a vocabulary that has it.")
         positions.append(position)
     return positions
 
@@ -288,9 +281,8 @@ def rope_positions(talk: Dialogue, prefix: list[int], side: int) -> Tensor:
 def encoded(scorer: VLMScorer, pixels: Tensor, count: int) -> Any:
     """The vision tower's output for `count` pictures, as the model's forward takes it back."""
     side = int((pixels.shape[0] // count) ** 0.5)
-    return scorer.model.base_model.get_image_features(
-        pixels, torch.tensor([[1, side, side]] * count), return_dict=True
-    )
+    grids = torch.tensor([[1, side, side]] * count)
+    return scorer.model.base_model.get_image_features(pixels, grids, return_dict=True)
 
 
 def answers(scorer: VLMScorer, batch: Batch, vision: Any = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -307,23 +299,16 @@ def answers(scorer: VLMScorer, batch: Batch, vision: Any = None) -> tuple[Tensor
     before = batch.ids[0].tolist().index(scorer.dialogue.image_token_id)
     cache = DynamicCache()
     model(
-        input_ids=batch.ids[:1, :before],
-        attention_mask=batch.mask[:1, :, :before, :before],
-        position_ids=batch.positions[:, :1, :before],
-        past_key_values=cache,
-        use_cache=True,
-    )
+        input_ids=batch.ids[:1, :before], attention_mask=batch.mask[:1, :, :before, :before],
+        position_ids=batch.positions[:, :1, :before], past_key_values=cache, use_cache=True,
+    )  # fmt: skip
     for layer in cache.layers:
         layer.keys, layer.values = (x.expand(rows, -1, -1, -1) for x in (layer.keys, layer.values))
     out = model(
-        input_ids=batch.ids[:, before:],
-        attention_mask=batch.mask[:, :, before:],
-        position_ids=batch.positions[:, :, before:],
-        mm_encoder_outputs={"image": vision},
-        past_key_values=cache,
-        use_cache=True,
-        output_hidden_states=True,
-    )
+        input_ids=batch.ids[:, before:], attention_mask=batch.mask[:, :, before:],
+        position_ids=batch.positions[:, :, before:], mm_encoder_outputs={"image": vision}, past_key_values=cache,
+        use_cache=True, output_hidden_states=True,
+    )  # fmt: skip
     head, hidden = scorer.model.get_output_embeddings(), out.last_hidden_state
     layers, norm = len(model.language_model.layers), model.language_model.norm
     middle, late = (out.hidden_states[at] for at in (layers // 2, 3 * layers // 4))
@@ -390,13 +375,9 @@ def train_scorer(
     first peak. Examples of similar length are packed `chunk` at a time. The scorer ends with the average of its weights.
     """
     model = scorer.model.train()
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
-        rate,
-        betas=(0.9, 0.98),
-    )
+    decay, rest = ([p for p in model.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, rate, betas=(0.9, 0.98))
     ema = Ema(model, 0.998)
     first, second = warmup_cosine(steps - again, 100, 0.03), warmup_cosine(max(1, again), 30, 0.03)
 
@@ -418,23 +399,19 @@ def train_scorer(
             for name, pair in losses(scorer, pack(drawn[at : at + size], scorer, asking), reading).items():
                 sums.setdefault(name, []).append(pair)
         means = {
-            name: sum(p[0] for p in pairs) / max(1, sum(p[1] for p in pairs)) for name, pairs in sums.items()
+            name: total(loss for loss, _ in pairs) / max(1, sum(count for _, count in pairs))
+            for name, pairs in sums.items()
         }
-        return sum(WEIGHTS[n] * mean for n, mean in means.items()), {
-            n: float(m.detach()) for n, m in means.items()
-        }
+        loss = total(WEIGHTS[name] * mean for name, mean in means.items())
+        return loss, {name: mean.item() for name, mean in means.items()}
+
+    def schedule(step: int) -> float:
+        return first(step) if step < steps - again else 0.7 * second(step - steps + again)
 
     result = fit(
-        {"model": model},
-        optimiser,
-        loss_fn,
-        steps=steps,
-        save_every=100,
-        ema={"model": ema},
-        schedule=lambda step: first(step) if step < steps - again else 0.7 * second(step - steps + again),
-        seed=seed,
-        **hooks,
-    )
+        {"model": model}, optimiser, loss_fn, steps=steps, save_every=100, ema={"model": ema}, schedule=schedule,
+        seed=seed, **hooks,
+    )  # fmt: skip
     if not result.stopped:
         ema.copy_to(model)
     model.eval()
@@ -451,14 +428,12 @@ def evaluate_scorer(scorer: VLMScorer, examples: Sequence[Example]) -> dict[str,
     for example, scores in zip(examples, read, strict=True):
         question = example.questions[0]
         for word, truth, score in zip(scored(units(question.prompt)), question.truths, scores, strict=True):
-            if truth is None:
-                continue
-            pairs.setdefault(word.kind, []).append((truth, score.expected))
-            pairs["all"].append((truth, score.expected))
+            if truth is not None:
+                for kind in (word.kind, "all"):
+                    pairs.setdefault(kind, []).append((truth, score.expected))
     figures = {}
     for kind, rows in sorted(pairs.items()):
-        truth, expected = np.array(rows).reshape(-1, 2).T
-        figures[kind] = {
-            "words": len(rows), "auc": auc(expected, truth >= 0.5), "mae": float(np.abs(expected - truth).mean()),
-        }  # fmt: skip
+        truths, expected = np.array(rows).reshape(-1, 2).T
+        error = float(np.abs(expected - truths).mean())
+        figures[kind] = {"words": len(rows), "auc": auc(expected, truths >= 0.5), "mae": error}
     return figures

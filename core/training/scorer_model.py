@@ -96,9 +96,7 @@ def make_scorer(vocabulary: Sequence[str], config: ScorerConfig | None = None, s
 
     c = config or ScorerConfig()
     if c.image % (2 * c.patch):
-        raise ValueError(
-            f"The image size {c.image} is not a multiple of two patches of {c.patch}: change one."
-        )
+        raise ValueError(f"The image size {c.image} is not a multiple of two patches of {c.patch}.")
     tokenizer = make_tokenizer(vocabulary)
     ids = tokenizer.convert_tokens_to_ids
     half = c.width // c.heads // 2
@@ -156,11 +154,11 @@ def make_scorer(vocabulary: Sequence[str], config: ScorerConfig | None = None, s
     return VLMScorer(model, tokenizer, images, "scorer", "untrained")
 
 
+@dataclass
 class _Whole:
     """Model, tokenizer and image processor, saved together with weights in float16."""
 
-    def __init__(self, scorer: VLMScorer) -> None:
-        self.scorer = scorer
+    scorer: VLMScorer
 
     def save_pretrained(self, folder: Path | str, **options: Any) -> None:
         """Write the files that `VLMScorer.load` reads."""

@@ -1,5 +1,4 @@
-"""What the stages of reward model and projector have in common: AdamW, a moving average of the weights, and selection of
-the best of them on held-out prompts (early stopping)."""
+"""A stage of training: AdamW, a moving average of the weights, and early stopping on held-out prompts."""
 
 from __future__ import annotations
 
@@ -13,13 +12,13 @@ from torch import Tensor, nn
 from core import ranks
 from core.training.loop import Ema, FitResult, Hooks, fit, warmup_cosine
 
-Look = Callable[[nn.Module], tuple[float, dict[str, float]]]
-"""Evaluates a model: a score, larger is better, and the metrics to keep with it."""
+Look = Callable[[Any], tuple[float, dict[str, float]]]
+"""Evaluates a model of the stage's class: a score, larger is better, and the metrics to keep with it."""
 
 
 @dataclass
 class StageResult:
-    """How the loop ended, the metrics of the kept weights, and the step they are of (0: the initial weights)."""
+    """The loop's result, the metrics of the weights that are kept, and their step (0: the initial weights)."""
 
     fit: FitResult
     metrics: dict[str, float]
@@ -36,9 +35,7 @@ class Best:
         }  # fmt: skip
 
     def offer(self, step: int, look: Look) -> dict[str, float]:
-        """Evaluate the averaged weights as they are before `step`, and keep them if they score higher.
-
-        Returns the metrics, named for the progress log."""
+        """Evaluate the averaged weights before `step`, and keep them if they score higher; metrics for the progress log."""
         score, metrics = ranks.first(lambda: look(self.model))
         if score > self.extra["score"]:
             weights = {name: value.detach().clone() for name, value in self.model.named_parameters()}

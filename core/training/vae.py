@@ -17,9 +17,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from core.loading import autocast
-from core.training.loop import Ema, FitResult, Hooks, fit, seed_step, warmup_cosine
+from core.training.loop import Ema, FitResult, Hooks, fit, seed_step, total, warmup_cosine
 
-KL, SQUARED, EDGES = 2e-4, 3.0, 1.0  # weights in the loss
+WEIGHTS = {"l1": 1.0, "l2": 3.0, "edges": 1.0, "kl": 2e-4}  # of the terms of the loss
 Examples = Callable[[np.ndarray], np.ndarray]
 """Takes indices (B,) and returns images uint8 (B, S, S, 3)."""
 
@@ -47,12 +47,6 @@ def to_pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
-def edge_loss(a: Tensor, b: Tensor) -> Tensor:
-    """L1 between the horizontal and vertical differences of two image batches (B, 3, S, S)."""
-    difference = a - b
-    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
-
-
 def train_vae(
     vae: AutoencoderKL,
     examples: Examples,
@@ -77,8 +71,7 @@ def train_vae(
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         draws = seed_step(0, step)
-        indices = torch.randint(count, (batch,), generator=draws).numpy()
-        images = examples(indices)
+        images = examples(torch.randint(count, (batch,), generator=draws).numpy())
         if step < 0.95 * steps and crop < images.shape[1]:
             top, left = torch.randint(images.shape[1] - crop + 1, (2,), generator=draws).tolist()
             images = np.ascontiguousarray(images[:, top : top + crop, left : left + crop])
@@ -86,24 +79,19 @@ def train_vae(
         with autocast(device, bf16):
             latent = vae.encode(pixels).latent_dist
             decoded = vae.decode(latent.sample()).sample
-        l1 = (decoded.float() - pixels).abs().mean()
-        l2 = F.mse_loss(decoded.float(), pixels)
-        edges = edge_loss(decoded.float(), pixels)
+        # converted for each term: the gradients of the terms are added in the dtype of the computation
+        l1, l2 = (decoded.float() - pixels).abs().mean(), F.mse_loss(decoded.float(), pixels)
+        error = decoded.float() - pixels
+        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         kl = 0.5 * (latent.mean.float() ** 2 + latent.var.float() - 1 - latent.logvar.float()).mean()
-        return l1 + SQUARED * l2 + EDGES * edges + KL * kl, {
-            "l1": l1.item(), "l2": l2.item(), "edges": edges.item(), "kl": kl.item(),
-        }  # fmt: skip
+        terms = {"l1": l1, "l2": l2, "edges": edges, "kl": kl}
+        loss = total(WEIGHTS[name] * term for name, term in terms.items())
+        return loss, {name: term.item() for name, term in terms.items()}
 
     result = fit(
-        {"vae": vae},
-        optimiser,
-        loss_fn,
-        steps=steps,
-        save_every=100,
-        ema={"vae": average},
-        schedule=warmup_cosine(steps),
-        **hooks,
-    )
+        {"vae": vae}, optimiser, loss_fn, steps=steps, save_every=100, ema={"vae": average},
+        schedule=warmup_cosine(steps), **hooks,
+    )  # fmt: skip
     if not result.stopped:
         average.copy_to(vae)
     vae.eval()
@@ -113,14 +101,13 @@ def train_vae(
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL, examples: Examples, count: int, bf16: bool = False) -> Tensor:
     """The latents (means, unscaled) of all examples: (count, C, H, W), float16 on the CPU."""
-    device, parts = next(vae.parameters()).device, []
+    device, latents = next(vae.parameters()).device, []
     for start in range(0, count, 64):
         pixels = to_pixels(examples(np.arange(start, min(count, start + 64))), device)
         with autocast(device, bf16):
-            parts.append(
-                vae.encode(pixels.to(memory_format=torch.channels_last)).latent_dist.mean.half().cpu()
-            )
-    return torch.cat(parts)
+            posterior = vae.encode(pixels.to(memory_format=torch.channels_last)).latent_dist
+        latents.append(posterior.mean.half().cpu())
+    return torch.cat(latents)
 
 
 def set_scaling(vae: AutoencoderKL, latents: Tensor) -> float:

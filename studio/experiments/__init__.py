@@ -44,9 +44,8 @@ class Experiment(NamedTuple):
 
     def run(self, job: Job) -> dict[str, Any]:
         """The parts of its report."""
-        return importlib.import_module(f"studio.experiments.{self.name}").run(
-            job
-        )  # heavy: only when it is run
+        module = importlib.import_module(f"studio.experiments.{self.name}")  # heavy: only when it is run
+        return module.run(job)
 
 
 EXPERIMENTS = {
@@ -123,13 +122,13 @@ def conduct(job: Job) -> dict[str, Any]:
 
 
 def made_with(studio: Studio) -> dict[str, str]:
-    """What a run's images and scores come from, beside its settings."""
+    """The models that a run's images and scores depend on."""
     diffuser, scorer = studio.models.diffuser(), studio.models.scorer()
     return {"backbone": diffuser.name, "images": diffuser.fingerprint, "scorer": scorer.version}
 
 
 def check_same(job: Job) -> None:
-    """ValueError where a run that is gone on with was begun with another backbone, size, dtype or scorer."""
+    """ValueError where a run that is resumed was begun with another backbone, size, dtype or scorer."""
     now = made_with(job.studio)
     then = job.stage(MADE_WITH, lambda: now)
     changed = [f"{name} {then[name]}" for name in now if then[name] != now[name]]
@@ -142,7 +141,7 @@ def check_same(job: Job) -> None:
 
 def settings_table(experiment: Experiment, config: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the run's settings, beside those of the full size."""
-    from studio.experiments.common import table
+    from studio.experiments.parts import table
 
     rows = [
         {"setting": name, "this run": config[name], "full size": default_of(field, True)}

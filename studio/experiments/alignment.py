@@ -7,29 +7,22 @@ no LoRA is in use, one is trained for the comparison, on images of training prom
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from core.evaluation.methods import BestOf, Method, best_of
 from studio.experiments.common import (
     PICTURED,
     Judged,
-    Part,
     before_after,
-    clear,
     collected,
-    compared,
-    few,
-    figure,
-    gone_on,
+    finished_run,
     heldout_prompts,
     judged,
-    report,
     sampling_of,
-    series,
-    share,
     studio_at,
-    table,
 )
+from studio.experiments.parts import Part, clear, compared, few, figure, report, series, share, table
 from studio.images.methods import build, parse
 from studio.images.models import Using
 from studio.training.runs import Job
@@ -41,27 +34,28 @@ if TYPE_CHECKING:
 def run(job: Job) -> dict[str, Any]:
     prompts = heldout_prompts(job)
     methods, left_out = chosen(job)
-    named = {method.name for method in methods}
-    curve = [best_of(n) for n in range(2, job.config["seeds"] + 1) if f"best-of-{n}" not in named]
-    result = judged(job, "alignment", [*methods, *curve], prompts)
     names = list(dict.fromkeys(method.name for method in methods))
+    curve = [best_of(n) for n in range(2, job.config["seeds"] + 1) if f"best-of-{n}" not in names]
+    result = judged(job, "alignment", [*methods, *curve], prompts)
     made = [Method(), *[method for method in methods if not isinstance(method, BestOf)][:2]]
+    rows = [{"method": name, "why": why} for name, why in left_out.items()]
+    missing = [table("Left out", rows)] if rows else []
     pictures = before_after(job, made, prompts[:PICTURED])
     return report(
         result.judge,
         _answer(result, names, left_out),
         _figures(result, names),
-        [*_tables(result, ["none", *names]), *_left(left_out)],
+        [*_tables(result, ["none", *names]), *missing],
         [pictures],
         {**result.report, "left_out": left_out},
     )
 
 
 def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
-    """The methods that are asked for, and of those that cannot be had the sentence that says why."""
+    """The methods of the configuration, and why those that are missing cannot be used."""
     config, diffuser = job.config, job.studio.models.diffuser()
     names = dict.fromkeys(name.strip() for name in config["methods"].split(",") if name.strip())
-    tuned = {name for name in names if "lora" in [part for part, _ in parse(name)]}
+    tuned = {name for name in names if "lora" in dict(parse(name))}
     lora, problem = None, ""
     if tuned and not config["used"]["lora"]:
         try:
@@ -87,15 +81,14 @@ def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
         except ValueError as error:
             left_out[name] = str(error)
     if not methods:
-        raise ValueError(
-            f"None of these methods can be had: {'; '.join(left_out.values()) or 'there is no name'}"
-        )
+        reasons = "; ".join(left_out.values()) or "there is no name"
+        raise ValueError(f"None of these methods can be had: {reasons}")
     return methods, left_out
 
 
 class InUse:
-    """The models that were in use when the run was made, as `studio.images.methods` asks a studio for those in use now: what is
-    promoted while a run is stopped does not change it. lora: the studio of the one that was trained for the run."""
+    """The models that were in use when the run was made, in place of a studio's for `studio.images.methods`: what is promoted
+    while a run is stopped does not change it. lora: the studio of one that was trained for the run."""
 
     def __init__(self, job: Job, lora: Studio | None = None) -> None:
         self.job, self.lora, self.models = job, lora, self
@@ -112,13 +105,15 @@ class InUse:
 
 
 def trained_lora(job: Job) -> Studio:
-    """A studio with a LoRA that is trained for the run, from the models in use when it was made. Raises Stopped."""
+    """Train a LoRA for the run, from the models in use when it was made: the studio that has it. Raises Stopped."""
     config, studio = job.config, studio_at(job, job.folder / "lora")
 
     def train() -> dict[str, Any]:
         prompts = studio.prompts.of("train", config["lora_prompts"])
         ids = collected(job, studio, prompts, config["lora_seeds"], "LoRA")
-        run = gone_on(job, studio, "lora", {"lora_steps": config["lora_steps"], "heldout_prompts": 0}, "LoRA")
+        run = finished_run(
+            job, studio, "lora", {"lora_steps": config["lora_steps"], "heldout_prompts": 0}, "LoRA"
+        )
         studio.runs.promote(run["id"], "experiment", force=True)
         return {"images": len(ids), "run": run["id"]}
 
@@ -154,10 +149,7 @@ def _figures(result: Judged, names: list[str]) -> list[Part]:
         figure("dots", "Every word holds: difference from none", "", "share of images, against none", [gains],
                reference=0.0, reference_name="none", note="An interval that holds 0 does not tell a method from none.")
     ]  # fmt: skip
-    curve = [
-        "none",
-        *(n for n in methods if n.startswith("best-of-") and n.removeprefix("best-of-").isdigit()),
-    ]
+    curve = ["none", *(name for name in methods if re.fullmatch(r"best-of-\d+", name))]
     curve.sort(key=lambda name: methods[name]["network_calls"])
     groups = {"best-of-N by the scorer": curve, **{name: [name] for name in names if name not in curve}}
     for key, unit in (("network_calls", "network calls an image"), ("seconds", "seconds an image")):
@@ -203,8 +195,3 @@ def _tables(result: Judged, names: list[str]) -> list[Part]:
         ]
         tables.append(table("Words that hold, by their kind", rows, percent=kinds))
     return tables
-
-
-def _left(left_out: dict[str, str]) -> list[Part]:
-    rows = [{"method": name, "why": why} for name, why in left_out.items()]
-    return [table("Left out", rows)] if rows else []

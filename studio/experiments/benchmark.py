@@ -19,8 +19,11 @@ from studio.numbers import plain
 from studio.training.configs import FIELDS, check_benchmark
 
 if TYPE_CHECKING:
+    import torch
+
     from core.diffusion import Diffuser
     from core.evaluation.benchmark import Sampling
+    from core.progress import Stop
     from studio.images.models import Using
     from studio.studio import Studio
 
@@ -35,9 +38,9 @@ def measure(
     studio: Studio,
     config: dict[str, Any] | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    stop: Stop = None,
 ) -> dict[str, Any]:
-    """The report; its keys are those of the JSON. Raises Stopped."""
+    """Measure costs; the report's keys are those of the JSON. Raises Stopped."""
     import torch
 
     settings, models, began = check_benchmark(config), studio.models, time.monotonic()
@@ -60,7 +63,7 @@ def measure(
 
 
 def _in_use(studio: Studio, settings: dict[str, Any], watching: Watching) -> dict[str, Any]:
-    """The backbone, projector and scorer that the settings name, at the backbone's default size."""
+    """Measure the models in use, at the backbone's default size."""
     import numpy as np
 
     from core.evaluation.benchmark import Sampling, scoring_cost
@@ -78,7 +81,7 @@ def _in_use(studio: Studio, settings: dict[str, Any], watching: Watching) -> dic
 
 
 def _sdxl(studio: Studio, settings: dict[str, Any], watching: Watching) -> dict[str, Any]:
-    """SDXL's shapes with random weights. Scoring is not measured again: it does not depend on the backbone."""
+    """Measure SDXL's shapes with random weights; not scoring, which does not depend on the backbone."""
     import torch
 
     from core.diffusion import Diffuser
@@ -102,7 +105,7 @@ def _sdxl(studio: Studio, settings: dict[str, Any], watching: Watching) -> dict[
 
 
 def _batches() -> tuple[int, int]:
-    """Of the reward model's and of the projector's training, unless they are set."""
+    """Default batches of the reward model's and of the projector's training."""
     return FIELDS["reward"]["reward_batch"].default, FIELDS["projector"]["projector_batch"].default
 
 
@@ -122,7 +125,7 @@ def _case(
     batches: tuple[int, int],
     watching: Watching,
 ) -> dict[str, Any]:
-    """Image and training of a backbone with the models that are used with it, or new ones in their default shape."""
+    """Measure image and training of a backbone, with the models that are used with it or new ones in their default shape."""
     import torch
 
     from core.evaluation.benchmark import image_cost, training_cost
@@ -142,18 +145,19 @@ def _case(
         diffuser, projector, prompts[0], sampling, repeats, watching.stop, watching.counter(f"{name}, image")
     )
     texts, shape = Texts.encode(diffuser.encode, prompts), cost.shape
+    training: dict[str, Any]
     try:
         training = training_cost(fresh("reward"), fresh("projector"), texts, shape, batches, repeats, watching.stop,
                                  watching.counter(f"{name}, training"))  # fmt: skip
     except torch.OutOfMemoryError:
-        training = {
-            "problem": f"Batches of {batches[0]} and {batches[1]} do not fit: set a smaller sdxl_batch."
-        }
+        problem = f"Batches of {batches[0]} and {batches[1]} do not fit: set a smaller sdxl_batch."
+        training = {"problem": problem}
+    sizes = {"denoiser": diffuser.denoiser.num_parameters(), "projector": projector.num_parameters()}
     return {
         "backbone": diffuser.name,
         "projector": used["projector"].name if "projector" in models else "new, in its default shape",
         "dtype": str(diffuser.dtype).removeprefix("torch."),
-        "parameters": {"denoiser": _size(diffuser.denoiser), "projector": _size(projector)},
+        "parameters": sizes,
         "height": shape[1] * diffuser.scale,
         "width": shape[2] * diffuser.scale,
         "steps": sampling.steps,
@@ -169,15 +173,11 @@ def _case(
     }
 
 
-def _size(module: Any) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def device_name(device: Any) -> str:
+def device_name(device: torch.device) -> str:
     """The GPU's name, or the processor's."""
-    import torch
-
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     try:
         model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -186,20 +186,18 @@ def device_name(device: Any) -> str:
     return f"CPU, {model[1].strip() if model else platform.processor() or platform.machine()}"
 
 
-# ---- words for people ---------------------------------------------------------------------------------------------
-
-
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown: a table for each case, each figure with its spread and, where there is one, its aim."""
     memory = "what torch holds on the GPU" if report["gpu"] else "that of the whole process"
-    out = [
+    lines = [
         f"{report['device']}; torch {report['torch']}, {report['threads']} threads. Medians of the rounds [quartiles]; "
         + f"memory is {memory}, weights included."
     ]
     for case in report["cases"]:
-        timed = f"{case['timed_steps']} of {case['steps']} steps timed, the image composed from them" if case["composed"] \
-            else f"all {case['steps']} steps timed"  # fmt: skip
-        out += [
+        timed = f"all {case['steps']} steps timed"
+        if case["composed"]:
+            timed = f"{case['timed_steps']} of {case['steps']} steps timed, the image composed from them"
+        lines += [
             "",
             (
                 f"**{case['name']}**: {case['backbone']}, projector {case['projector']}, "
@@ -212,7 +210,7 @@ def table(report: dict[str, Any]) -> str:
             "|---|---|---|",
             *(f"| {name} | {value} | {aim} |" for name, value, aim in _rows(case)),
         ]
-    return "\n".join(out)
+    return "\n".join(lines)
 
 
 def _rows(case: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -247,7 +245,8 @@ def _rows(case: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _most(values: list[int | None]) -> int | None:
-    return None if None in values else max(values)
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
 
 
 def _spread(rounds: dict[str, float], times: float = 1.0, unit: str = "") -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,27 +30,17 @@ from core.noise import draw
 from studio.access.identity import SIMULATED
 from studio.experiments.common import (
     PICTURED,
-    WHOLE,
-    Cell,
     Judged,
-    Part,
     before_after,
     collected,
-    compared,
-    few,
-    figure,
-    gone_on,
+    finished_run,
     heldout_prompts,
-    interval,
     judged,
     need,
-    report,
-    series,
-    span,
     studio_at,
-    table,
 )
 from studio.experiments.fields import numbers
+from studio.experiments.parts import WHOLE, Cell, Part, compared, few, figure, report, series, span, table
 from studio.images import latents
 from studio.images.prompts import scene_of
 from studio.training.calibration import kind_of, kinds_of
@@ -58,22 +49,13 @@ from studio.training.runs import Job
 if TYPE_CHECKING:
     from studio.studio import Studio
 
-OUTCOMES = {
-    "strict": "every word holds",
-    "clean": f"the {WHOLE}",
-}
-CYCLE = (
-    "replay",
-    "foresight_steps",
-    "reader_steps",
-    "reward_steps",
-    "projector_steps",
-)  # settings of the loop
+OUTCOMES = {"strict": "every word holds", "clean": f"the {WHOLE}"}
+CYCLE = ("replay", "foresight_steps", "reader_steps", "reward_steps", "projector_steps")  # its settings
 Row = dict[str, Any]
 
 
 class Training(NamedTuple):
-    """One training: so many corrections, its seed, and whether their digits are permuted."""
+    """One training: the number of corrections, its seed, and whether their digits are permuted."""
 
     corrections: int
     seed: int
@@ -100,50 +82,37 @@ def run(job: Job) -> dict[str, Any]:
     words = job.stage("pool", lambda: pool(job, prompts))["words"]
     if words < most:
         raise ValueError(f"The pool holds {words} words to correct: raise pool_prompts, or lower counts.")
-    trained = {one: job.stage(one.name, lambda one=one: train(job, one)) for one in trainings}
-    projectors = {one: models.open("projector", one.folder(job) / "projector") for one in trainings}
-    methods = {one: Projected(projector, name=one.name) for one, projector in projectors.items()}
+    trained = {training: job.stage(training.name, partial(train, job, training)) for training in trainings}
+    projectors = {t: models.open("projector", t.folder(job) / "projector") for t in trainings}
+    methods = {t: Projected(projector, name=t.name) for t, projector in projectors.items()}
     others = [
-        OtherText(projectors[one], diffuser, prompts, name=f"{one.name}, another prompt's text")
-        for one in trainings
-        if controlled and one.corrections == most and not one.placebo and len(prompts) > 1
+        OtherText(projector, diffuser, prompts, name=f"{t.name}, another prompt's text")
+        for t, projector in projectors.items()
+        if controlled and t.corrections == most and not t.placebo and len(prompts) > 1
     ]
     result = judged(job, "corrections", [before, *methods.values(), *others], prompts)
-    rows = []
-    for one in trainings:
-        reward = models.open("reward", one.folder(job) / "reward")
-        rows.append(
-            {
-                **one._asdict(),
-                **trained[one],
-                **measured(result, one.name),
-                "agreement": agreement(result, reward, diffuser),
-            }
-        )
+    rows: list[Row] = []
+    for training, outcome in trained.items():
+        reward = models.open("reward", training.folder(job) / "reward")
+        row = {**training._asdict(), **outcome, **measured(result, training.name)}
+        rows.append(row | {"agreement": agreement(result, reward, diffuser)})
     cells, placebos = ([row for row in rows if row["placebo"] == placebo] for placebo in (False, True))
     other_text = [measured(result, method.name) for method in others]
     start = agreement(result, need(job, "reward"), diffuser)
     differences = _differences(result, cells, placebos, other_text)
     shown = [none(), before, methods[Training(most, seeds[-1])]]
-    return report(
-        result.judge,
-        _answer(result, cells, placebos, differences, start),
-        _figures(result, pd.DataFrame(cells), differences, start),
-        [_difference_table(differences), _table(result, rows, other_text, start)],
-        [before_after(job, shown, prompts[:PICTURED])],
-        {
-            "cells": cells,
-            "placebo": placebos,
-            "other_text": other_text,
-            "differences": differences,
-            "before": start,
-            "alignment": result.report,
-        },
-    )
+    data = {
+        "cells": cells, "placebo": placebos, "other_text": other_text, "differences": differences, "before": start,
+        "alignment": result.report,
+    }  # fmt: skip
+    answer = _answer(result, cells, placebos, differences, start)
+    figures = _figures(result, pd.DataFrame(cells), differences, start)
+    tables = [_difference_table(differences), _table(result, rows, other_text, start)]
+    return report(result.judge, answer, figures, tables, [before_after(job, shown, prompts[:PICTURED])], data)
 
 
 def pool(job: Job, heldout: list[str]) -> dict[str, Any]:
-    """Training images, scored, and their latents; what is there already is not made again. Raises Stopped."""
+    """Make what is missing of the training images, their scores and their latents. Raises Stopped."""
     config, studio = job.config, studio_at(job, job.folder / "pool")
     prompts = studio.prompts.of("train", config["pool_prompts"])
     prompts = [prompt for prompt in prompts if scene_of(prompt) and prompt not in set(heldout)]
@@ -154,29 +123,29 @@ def pool(job: Job, heldout: list[str]) -> dict[str, Any]:
     return {"samples": len(ids), "words": sum(1 for _ in studio.store.labels.vlm_scores("train"))}
 
 
-def train(job: Job, one: Training) -> dict[str, Any]:
-    """One loop with so many corrections; its reward model and projector stay in its folder. Raises Stopped."""
-    config, folder = job.config, one.folder(job)
+def train(job: Job, training: Training) -> dict[str, Any]:
+    """Run one loop; its reward model and projector stay in its folder. Raises Stopped."""
+    config, folder = job.config, training.folder(job)
     if not folder.exists():
-        partial = folder.with_name(f".{folder.name}")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(job.folder / "pool", partial)
-        if one.corrections:
-            corrected = studio_at(job, partial)
-            corrected.annotation.simulate(count=one.corrections, habit=config.get("habit", "every"))
-            if one.placebo:
-                permute(corrected, one.seed)
-        partial.rename(folder)
+        unfinished = folder.with_name(f".{folder.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(job.folder / "pool", unfinished)
+        if training.corrections:
+            corrected = studio_at(job, unfinished)
+            corrected.annotation.simulate(count=training.corrections, habit=config.get("habit", "every"))
+            if training.placebo:
+                permute(corrected, training.seed)
+        unfinished.rename(folder)
     studio = studio_at(job, folder)
-    chosen = {name: config[name] for name in CYCLE} | {
+    settings = {name: config[name] for name in CYCLE} | {
         "prompts": config["train_prompts"],
         "heldout_prompts": 0,
     }
-    cycle = gone_on(job, studio, "cycle", {**chosen, "seed": one.seed}, one.name)
+    cycle = finished_run(job, studio, "cycle", settings | {"seed": training.seed}, training.name)
     for kind in ("reward", "projector"):
-        made = studio.runs.folder(cycle["id"]) / kind
-        if made.exists():  # a kill in or after the clearing away below leaves what is copied already
-            shutil.copytree(made, folder / kind, dirs_exist_ok=True)
+        model = studio.runs.folder(cycle["id"]) / kind
+        if model.exists():  # a kill in or after the clearing away below leaves what is copied already
+            shutil.copytree(model, folder / kind, dirs_exist_ok=True)
     for name in ("images", "latents", "runs"):  # what it was made from is in the pool
         shutil.rmtree(folder / name, ignore_errors=True)
     metrics = cycle["metrics"]
@@ -188,8 +157,7 @@ def train(job: Job, one: Training) -> dict[str, Any]:
 
 
 def permute(studio: Studio, seed: int) -> int:
-    """Give the simulated annotator's digits of a store to other words of the same kind, as newer scores of theirs; how
-    many words have another digit than before."""
+    """Permute the simulated annotator's digits of a store among the words of a kind, as newer scores; how many changed."""
     by_kind: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
     for row in studio.store.labels.current(split="train"):
         if row["source"] == "simulated":
@@ -207,21 +175,15 @@ def permute(studio: Studio, seed: int) -> int:
     return changed
 
 
-# ---- figures ------------------------------------------------------------------------------------------------------
-
-
 def measured(result: Judged, name: str) -> Row:
-    """What the judge says of a method."""
+    """The judge's figures of a method."""
     entry = result.methods[name]
     return {
         "method": name,
-        "strict": entry["strict"],
-        "clean": entry["clean"],
+        **{key: entry[key] for key in ("strict", "clean", "extra", "diversity")},
         "difference": result.gain(name),
         "clean_difference": result.gain(name, "clean"),
         "words": result.gain(name, "words"),
-        "extra": entry["extra"],
-        "diversity": entry["diversity"],
         "failures": result.failures(name),
     }
 
@@ -248,12 +210,13 @@ def paired(result: Judged, names: Sequence[str], bases: Sequence[str], outcome: 
     pairs: list[float] = []
     clusters: list[int] = []
     for name, base in zip(names, bases, strict=True):
-        for place, (one, other) in enumerate(zip(result.records[name], result.records[base], strict=True)):
-            for a, b in zip(one["items"], other["items"], strict=True):
+        records = zip(result.records[name], result.records[base], strict=True)
+        for prompt, (treated, control) in enumerate(records):
+            for a, b in zip(treated["items"], control["items"], strict=True):
                 if a and b:
                     pairs.append(_value(a, outcome) - _value(b, outcome))
-                    clusters.append(place)
-    return interval(mean_interval(np.array(pairs), clusters))
+                    clusters.append(prompt)
+    return mean_interval(np.array(pairs), clusters).cell
 
 
 def _value(item: dict[str, Any], outcome: str) -> float:
@@ -328,11 +291,10 @@ def _answer(
     ]
     lines.append(f"Before: {span(start['within_prompt'])}.")
     every = [*cells, *placebos]
-    for part in ("reward", "projector"):
-        kept = sum(row["best_step"][part] == 0 for row in every)
-        if kept:
+    for kind in ("reward", "projector"):
+        if kept := sum(row["best_step"][kind] == 0 for row in every):
             lines.append(
-                f"In {kept} of {len(every)} trainings the {part} kept the weights that it began with: no later ones did better "
+                f"In {kept} of {len(every)} trainings the {kind} kept the weights that it began with: no later ones did better "
                 "on the validation prompts."
             )
     return lines + few(len(result.prompts))
@@ -341,7 +303,7 @@ def _answer(
 def _means(rows: Sequence[Row], key: str) -> dict[int, float | None]:
     """The mean over each count's trainings of an estimate; None where one has none."""
     values = {n: [row[key]["estimate"] for row in rows if row["corrections"] == n] for n in by_count(rows)}
-    return {n: None if None in some else float(np.mean(some)) for n, some in values.items()}
+    return {n: None if None in column else float(np.mean(column)) for n, column in values.items()}
 
 
 def _figures(result: Judged, cells: pd.DataFrame, differences: Sequence[Row], start: Row) -> list[Part]:
@@ -349,9 +311,9 @@ def _figures(result: Judged, cells: pd.DataFrame, differences: Sequence[Row], st
         return figure("line", f"{title}, over corrections", "corrected words", unit, lines,
                       reference=reference, reference_name=name)  # fmt: skip
 
-    def by_seed(cell: str, part: str | None = None) -> list[Part]:
+    def by_seed(column: str, key: str | None = None) -> list[Part]:
         return [
-            series(f"seed {seed}", rows["corrections"], [c[part] if part else c for c in rows[cell]])
+            series(f"seed {seed}", rows["corrections"], [cell[key] if key else cell for cell in rows[column]])
             for seed, rows in cells.groupby("seed")
         ]
 
@@ -362,19 +324,14 @@ def _figures(result: Judged, cells: pd.DataFrame, differences: Sequence[Row], st
         ("clean", "clean_difference", "Every word holds and nothing else is there"),
         ("words", "words", "Words that hold"),
     ):
-        lines = [
-            series("mean of the seeds", [line["count"] for line in counted], [line[name] for line in counted])
-        ]
-        lines += [
-            series(line["what"], [line["count"]], [line[name]])
-            for line in against_none
-            if line not in counted
-        ]
+        means = [line["count"] for line in counted], [line[name] for line in counted]
+        controls = [line for line in against_none if line not in counted]
+        lines = [series("mean of the seeds", *means)]
+        lines += [series(line["what"], [line["count"]], [line[name]]) for line in controls]
         lines += [{key: line[key] for key in ("name", "x", "y")} for line in by_seed(cell)]
         used = (result.gain("in use", name) or {}).get("estimate")
-        figures.append(
-            over(f"{title}, against none", "difference", lines, used, "the projector in use, before")
-        )
+        before = "the projector in use, before"
+        figures.append(over(f"{title}, against none", "difference", lines, used, before))
     for key, title, unit in (
         ("extra", "Things too many, an image", "things"),
         ("diversity", "Diversity within a prompt", "pairwise RMS"),
@@ -389,18 +346,13 @@ def _figures(result: Judged, cells: pd.DataFrame, differences: Sequence[Row], st
 
 
 def _difference_table(differences: Sequence[Row]) -> Part:
-    rows = [
-        {
-            "what": line["what"]
-            if line["what"].endswith("corrections")
-            else f"{line['what']}, {line['count']}",
-            "less": line["against"],
-            "every word holds": line["strict"],
-            "and nothing else is there": line["clean"],
-            "words": line["words"],
-        }
-        for line in differences
-    ]
+    rows = []
+    for line in differences:
+        what = line["what"] if line["what"].endswith("corrections") else f"{line['what']}, {line['count']}"
+        rows.append(
+            {"what": what, "less": line["against"], "every word holds": line["strict"],
+             "and nothing else is there": line["clean"], "words": line["words"]}
+        )  # fmt: skip
     note = (
         "Means of the trainings. Differences are paired image by image, and training by training where both were "
         "trained; intervals are clustered by prompt."
@@ -432,10 +384,9 @@ def _table(result: Judged, rows: Sequence[Row], others: Sequence[Row], start: Ro
         }
 
     lines = [line("none", measured(result, "none"), {}), line("before", measured(result, "in use"), start)]
-    lines += [
-        line(f"{row['corrections']}{', placebo' if row['placebo'] else ''}", row, row["agreement"])
-        for row in rows
-    ]
+    for row in rows:
+        name = f"{row['corrections']}, placebo" if row["placebo"] else str(row["corrections"])
+        lines.append(line(name, row, row["agreement"]))
     lines += [line(row["method"], row, {}) for row in others]
     note = "Pearson: the reward model against the judge's truths, on held-out prompts. Differences are paired with none."
     return table("Corrections", lines, note, [*list(lines[0])[2:7], "invalid"])

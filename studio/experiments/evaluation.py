@@ -1,7 +1,7 @@
 """Evaluations that stand by themselves: how well methods align images, and how right reward model and scorer are.
 
 Prompts are held out and seeds are of those that training never meets. What is made is kept, so an evaluation that was
-stopped goes on where it was when it is asked for again.
+stopped is resumed by the same call.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from studio.training.runs import Report
 if TYPE_CHECKING:
     from studio.studio import Studio
 
-FOUND = 500  # samples that are read from the store at a time
+BATCH = 500  # samples that are read from the store at a time
 Settings = Mapping[str, Any]
 
 
@@ -47,23 +47,23 @@ def evaluate(
     on_progress: Report | None = None,
     stop: Stop = None,
 ) -> dict[str, Any]:
-    """The report of an evaluation, also stored as a run of kind 'evaluate'. Raises Stopped."""
+    """Evaluate, and store the report as a run of kind 'evaluate'. Raises Stopped."""
     settings = check_evaluation(kind, with_own(EVALUATIONS.get(kind, {}), studio.models.sampling(), config))
     watching = Watching(on_progress, asked(stop))
     if kind == "detector":
         return _stored(studio, kind, settings, _detector(studio, settings, watching))
     if kind == "habits":
         return _stored(studio, kind, settings, _habits(settings, watching))
-    wanted = list(prompts) if prompts else studio.prompts.of("heldout", settings["prompts"])
-    kept = unseen(studio, wanted)
+    candidates = list(prompts) if prompts else studio.prompts.of("heldout", settings["prompts"])
+    heldout = unseen(studio, candidates)
     work = {"alignment": _alignment, "fidelity": _fidelity}[kind]
-    report = work(studio, kept, settings, watching)
+    report = work(studio, heldout, settings, watching)
     settings |= {"prompts_given": bool(prompts)}
-    return _stored(studio, kind, settings, report | {"left_out": len(wanted) - len(kept)})
+    return _stored(studio, kind, settings, report | {"left_out": len(candidates) - len(heldout)})
 
 
 def _stored(studio: Studio, kind: str, settings: Settings, figures: dict[str, Any]) -> dict[str, Any]:
-    """The report, kept in the folder of a run of kind 'evaluate'."""
+    """Store a report in the folder of a run of kind 'evaluate'."""
     report = plain({**figures, "kind": kind, "config": settings})
     run = studio.store.runs.new("evaluate", {"kind": kind, **settings})
     (folder := studio.runs.folder(run)).mkdir(parents=True, exist_ok=True)
@@ -73,28 +73,26 @@ def _stored(studio: Studio, kind: str, settings: Settings, figures: dict[str, An
     return {**report, "run": run}
 
 
-# ---- prompts, images and labels that nothing was trained on -------------------------------------------------------
-
-
-def unseen(studio: Studio, wanted: Sequence[str]) -> list[str]:
-    """Those prompts that nothing is trained on or stopped by; ValueError where there is none."""
-    if not wanted:
+def unseen(studio: Studio, prompts: Sequence[str]) -> list[str]:
+    """Select the prompts that nothing is trained on or stopped by; ValueError where there is none."""
+    if not prompts:
         raise ValueError(
             f"No prompt of {studio.prompts.source} is held out: give more prompts, or --prompts."
         )
-    trained = trained_prompts(studio)
-    kept = [p for p in without(dict.fromkeys(map(composed, wanted)), trained) if not studio.prompts.trains(p)]
-    if not kept:
+    heldout = without(dict.fromkeys(map(composed, prompts)), trained_prompts(studio))
+    heldout = [prompt for prompt in heldout if not studio.prompts.trains(prompt)]
+    if not heldout:
         raise ValueError("Every one of these prompts was trained on: give others to judge by.")
-    return kept
+    return heldout
 
 
 def trained_prompts(studio: Studio) -> set[str]:
-    """All prompts that training may have seen: those with labels of the training split, and those kept for replay."""
-    rows = studio.store.samples.find(split="train", limit=10_000_000)
+    """All prompts that training may have seen: those of samples of the training split, and those of the replay."""
+    prompts = {row["prompt"] for row in studio.store.samples.find(split="train", limit=10_000_000)}
     replay, _ = replay_of(studio)
-    old = {replay.prompts[int(p)] for p in replay.prompt[replay.of("train")]} if replay is not None else set()
-    return old | {row["prompt"] for row in rows}
+    if replay is not None:
+        prompts |= {replay.prompts[int(p)] for p in replay.prompt[replay.of("train")]}
+    return prompts
 
 
 def scored_images(
@@ -106,7 +104,7 @@ def scored_images(
     stop: Callable[[], bool],
     **options: Any,
 ) -> list[str]:
-    """Scored images of each prompt with so many seeds, in the store; what is there is not made again. Their samples' ids.
+    """Make and score what is missing of the images of each prompt and `seeds` seeds; their samples' ids.
 
     sampling: with steps and guidance; options: of `collect`. Raises Stopped.
     """
@@ -121,19 +119,16 @@ def scored_images(
     return ids
 
 
-HELDOUT = {
-    "prompt_set": "heldout",
-    "split": "heldout",
-    "evaluation": True,
-}  # of `collect`: nothing trains on them
+# of `collect`: nothing trains on them
+HELDOUT: dict[str, Any] = {"prompt_set": "heldout", "split": "heldout", "evaluation": True}
 
 
 def samples_of(studio: Studio, ids: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of these samples in the store."""
     return [
         row
-        for at in range(0, len(ids), FOUND)
-        for row in studio.store.samples.find(ids=list(ids[at : at + FOUND]), limit=FOUND)
+        for at in range(0, len(ids), BATCH)
+        for row in studio.store.samples.find(ids=list(ids[at : at + BATCH]), limit=BATCH)
     ]
 
 
@@ -152,11 +147,8 @@ def labels_of(studio: Studio, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": row["prompt"], "seed": row["seed"], "vlm": vlm, **people}
 
 
-# ---- the evaluations ----------------------------------------------------------------------------------------------
-
-
 def _alignment(studio: Studio, prompts: list[str], settings: Settings, watching: Watching) -> dict[str, Any]:
-    """The methods that are asked for, against none."""
+    """The methods of the settings, against none."""
     scorer, diffuser = studio.models.scorer(), studio.models.diffuser()
     names = ["projected"] if settings["projected"] else []
     names += [f"best-of-{n}" for n in (2, 4, 8, 16) if n <= min(settings["best_of"], settings["seeds"])]
@@ -186,25 +178,22 @@ def _fidelity(studio: Studio, prompts: list[str], settings: Settings, watching: 
     using = studio.models.using("reward")
     if using.model is None:
         raise ValueError(using.problem)
-    ids = scored_images(
-        studio, prompts, settings["seeds"], settings, watching.counter, watching.stop, **HELDOUT
-    )
-    samples = [labels_of(studio, row) | {"truth": _truth(studio, row)} for row in samples_of(studio, ids)]
+    seeds, counter, stop = settings["seeds"], watching.counter, watching.stop
+    ids = scored_images(studio, prompts, seeds, settings, counter, stop, **HELDOUT)
+    samples = []
+    for row in samples_of(studio, ids):
+        truth = truth_of(
+            row["prompt"], pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
+        )
+        samples.append(labels_of(studio, row) | {"truth": truth.units if truth else {}})
     diffuser, teacher = studio.models.diffuser(), studio.models.teacher(using).model
     with studio.models.lock:
-        report = fidelity(using.model, diffuser, samples, stop=watching.stop, teacher=teacher)
+        report = fidelity(using.model, diffuser, samples, stop=stop, teacher=teacher)
     return {**report, "reward": using.name, "weights": weights_digest(using.model)}
 
 
-def _truth(studio: Studio, row: Mapping[str, Any]) -> dict[int, float]:
-    """What the judge sees of each word of a stored image; none where it does not know the prompt."""
-    image = pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
-    truth = truth_of(row["prompt"], image)
-    return truth.units if truth else {}
-
-
 def _detector(studio: Studio, settings: Settings, watching: Watching) -> dict[str, Any]:
-    """How rightly the judge reads renders whose truth is known, also after the backbone's autoencoder had them."""
+    """Accuracy of the judge on renders whose truth is known, before and after the backbone's autoencoder."""
     diffuser, total, done = studio.models.diffuser(), 2 * settings["renders"], 0
 
     def counted(image: np.ndarray) -> np.ndarray:
@@ -223,7 +212,7 @@ def _detector(studio: Studio, settings: Settings, watching: Watching) -> dict[st
 
 
 def _habits(settings: Settings, watching: Watching) -> dict[str, Any]:
-    """What the ways in which people annotate teach the calibrator."""
+    """The calibrator by habits of annotators."""
     from studio.experiments.habits import habits  # with stores of its own, which no other evaluation needs
 
     def count(done: int, total: int) -> None:

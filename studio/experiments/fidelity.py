@@ -17,20 +17,9 @@ from core.evaluation.fidelity import agreement, measured, predicted
 from core.evaluation.methods import weights_digest
 from core.metrics import mean_interval, pearson_of
 from core.scoring.scores import TOP
-from studio.experiments.common import (
-    DRAWS,
-    Part,
-    clear,
-    figure,
-    heldout_prompts,
-    interval,
-    need,
-    report,
-    series,
-    span,
-    table,
-)
+from studio.experiments.common import DRAWS, heldout_prompts, need
 from studio.experiments.evaluation import HELDOUT, labels_of, samples_of, scored_images
+from studio.experiments.parts import Part, clear, figure, report, series, span, table
 from studio.training.heldout import judge_of
 from studio.training.runs import Job
 
@@ -50,24 +39,22 @@ def run(job: Job) -> dict[str, Any]:
     sources = {"vlm": "scorer"} | {
         source: who for source, who in PEOPLE.items() if any(word[source] is not None for word in words)
     }
-    parts, titles = {}, {}
+    pairs, named = {}, {}
     for source, who in sources.items():
-        parts[source], titles[source] = agreed(words, "reward", source), f"reward model and {who}"
+        pairs[source] = named[f"reward model and {who}"] = agreed(words, "reward", source)
         if source != "vlm":
-            key = f"vlm_{source}"
-            parts[key], titles[key] = agreed(words, "vlm", source), f"scorer and {who}"
-    named = {titles[key]: part for key, part in parts.items()}
+            pairs[f"vlm_{source}"] = named[f"scorer and {who}"] = agreed(words, "vlm", source)
     data = {
-        "parts": parts, "prompts": prompts, "samples": len(ids), "simulated": simulated,
+        "parts": pairs, "prompts": prompts, "samples": len(ids), "simulated": simulated,
         "weights": weights_digest(reward),
     }  # fmt: skip
     answer = _answer(named, sources, len(ids), len(prompts))
-    figures = [*_by_kind(named), *_confusions(parts, sources), *_scores(words, sources)]
+    figures = [*_by_kind(named), *_confusions(pairs, sources), *_scores(words, sources)]
     return report(None, answer, figures, _tables(named), [], data)
 
 
 def simulate(job: Job, prompts: Sequence[str], ids: list[str]) -> dict[str, Any]:
-    """Corrections by the simulated annotator of a random part of the samples, where it can judge the prompts."""
+    """Correct random samples by the simulated annotator, where it can judge the prompts."""
     studio, most, seed = job.studio, job.config["simulated"], job.config["seed"]
     if not most or judge_of(studio, prompts)[1] != "detector":
         return {"words": 0, "samples": 0, "changed": 0}
@@ -77,15 +64,15 @@ def simulate(job: Job, prompts: Sequence[str], ids: list[str]) -> dict[str, Any]
         for id in order
     }
     words, corrected = sum(counts.values()), sum(count > 0 for count in counts.values())
-    left = [id for id, count in counts.items() if not count]
-    if words >= most or not left:
+    pending = [id for id, count in counts.items() if not count]
+    if words >= most or not pending:
         return {"words": words, "samples": corrected, "changed": None}
-    made = studio.annotation.simulate(left, most - words, seed=seed)
-    return {**made, "words": words + made["words"], "samples": corrected + made["samples"]}
+    added = studio.annotation.simulate(pending, most - words, seed=seed)
+    return {**added, "words": words + added["words"], "samples": corrected + added["samples"]}
 
 
 def words_of(job: Job, reward: Any, ids: Sequence[str]) -> list[Word]:
-    """What the reward model, the scorer, people and the simulated annotator say of each word, in [0, 1] and as digits."""
+    """Scores of each word by reward model, scorer, people and simulated annotator, in [0, 1] and as digits."""
     studio, count, words = job.studio, job.stoppable("reward model"), []
     samples = [labels_of(studio, row) for row in samples_of(studio, ids)]
     for sample in samples:  # the annotator stands at the judge's place
@@ -104,27 +91,25 @@ def agreed(words: Sequence[Word], of: str, against: str) -> dict[str, Any]:
     x, y = (np.array([word[name] for word in both], float) for name in (of, against))
     return agreement(both, of, against, DRAWS) | {
         "spearman": measured(pearson_of, rankdata(x), rankdata(y), prompts, DRAWS),
-        "mae": interval(mean_interval(np.abs(x - y), prompts, draws=DRAWS)),
+        "mae": mean_interval(np.abs(x - y), prompts, draws=DRAWS).cell,
     }
 
 
 def _answer(pairs: Pairs, sources: dict[str, str], samples: int, prompts: int) -> list[str]:
     lines = [f"Measured on {samples} images of {prompts} prompts that nothing was trained on."]
     lines += [
-        f"{title.capitalize()}: Pearson {span(part['pearson'])}, Spearman {span(part['spearman'])}, mean absolute "
-        f"error {span(part['mae'])} of the whole scale, over {part['words']} words; within a prompt's word, across seeds, "
-        f"Pearson {span(part['within_prompt'])}."
-        for title, part in pairs.items()
+        f"{title.capitalize()}: Pearson {span(pair['pearson'])}, Spearman {span(pair['spearman'])}, mean absolute "
+        f"error {span(pair['mae'])} of the whole scale, over {pair['words']} words; within a prompt's word, across seeds, "
+        f"Pearson {span(pair['within_prompt'])}."
+        for title, pair in pairs.items()
     ]
     inner = next(iter(pairs.values()))["within_prompt"]
-    if clear(inner) and inner["estimate"] > 0:
-        lines.append(
-            "So the reward model sees in the noise which seeds will score well, which is what a projector can use."
-        )
-    else:
-        lines.append(
-            "It is not shown that the reward model tells one seed of a prompt from another: it may only know which prompts are hard."
-        )
+    lines.append(
+        "So the reward model sees in the noise which seeds will score well, which is what a projector can use."
+        if clear(inner) and inner["estimate"] > 0
+        else "It is not shown that the reward model tells one seed of a prompt from another: it may only know which prompts "
+        "are hard."
+    )
     if "human" not in sources:
         lines.append(
             "No person has corrected a word of these samples; the simulated annotator stands in for people."
@@ -142,39 +127,36 @@ def _by_kind(pairs: Pairs) -> list[Part]:
     return [
         figure(
             "dots", title, "", "correlation",
-            [series(name, list(part["kinds"]), [kind[key] for kind in part["kinds"].values()])
-             for name, part in pairs.items()],
+            [series(name, list(pair["kinds"]), [kind[key] for kind in pair["kinds"].values()])
+             for name, pair in pairs.items()],
             reference=0.0, reference_name="none",
         )
         for key, title in titles.items()
     ]  # fmt: skip
 
 
-def _confusions(parts: dict[str, Any], sources: dict[str, str]) -> list[Part]:
+def _confusions(pairs: dict[str, Any], sources: dict[str, str]) -> list[Part]:
     digits = [str(k) for k in range(10)]
     return [
         figure("heatmap", f"Reward model's digit against the {who}'s", "reward model", who,
-               z=parts[source]["confusion"], rows=digits, columns=digits, note="Counts of words; right is on the diagonal.")
+               z=pairs[source]["confusion"], rows=digits, columns=digits, note="Counts of words; right is on the diagonal.")
         for source, who in sources.items()
     ]  # fmt: skip
 
 
 def _scores(words: Sequence[Word], sources: dict[str, str]) -> list[Part]:
-    """How the scores are spread, and those of the reward model over the scorer's."""
+    """Histograms of the scores, and the reward model's over the scorer's."""
     values = [
         {"name": who, "values": [round(TOP * word[source], 3) for word in words if word[source] is not None]}
         for source, who in {"reward": "reward model", **sources}.items()
     ]
     scored = [word for word in words if word["vlm"] is not None]
-    some = [scored[i] for i in np.linspace(0, len(scored) - 1, min(DOTS, len(scored))).astype(int)]
+    scored = [scored[i] for i in np.linspace(0, len(scored) - 1, min(DOTS, len(scored))).astype(int)]
     dots = [
-        {
-            "name": kind,
-            "x": [round(word["vlm"], 4) for word in some if word["kind"] == kind],
-            "y": [round(word["reward"], 4) for word in some if word["kind"] == kind],
-        }
-        for kind in sorted({word["kind"] for word in some})
-    ]
+        {"name": kind, **{axis: [round(word[of], 4) for word in scored if word["kind"] == kind]
+                          for axis, of in (("x", "vlm"), ("y", "reward"))}}
+        for kind in sorted({word["kind"] for word in scored})
+    ]  # fmt: skip
     return [
         figure("histogram", "Scores", "score, 0 to 9", "words", values),
         figure("scatter", "Reward model over scorer, word by word", "scorer", "reward model", dots,
@@ -183,21 +165,19 @@ def _scores(words: Sequence[Word], sources: dict[str, str]) -> list[Part]:
 
 
 def _tables(pairs: Pairs) -> list[Part]:
-    def cells(part: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "words": part["words"],
-            "Pearson": part["pearson"],
-            "within a prompt's word": part["within_prompt"],
-            "Spearman": part["spearman"],
-            "mean absolute error": part["mae"],
-            "area under the curve": part["auc"],
-        }
+    columns = {
+        "words": "words", "Pearson": "pearson", "within a prompt's word": "within_prompt", "Spearman": "spearman",
+        "mean absolute error": "mae", "area under the curve": "auc",
+    }  # fmt: skip
 
-    whole = [{"between": title, **cells(part)} for title, part in pairs.items()]
+    def cells(pair: dict[str, Any]) -> dict[str, Any]:
+        return {column: pair[key] for column, key in columns.items()}
+
+    whole = [{"between": title, **cells(pair)} for title, pair in pairs.items()]
     kinds = [
         {"between": title, "kind": kind, **cells(entry)}
-        for title, part in pairs.items()
-        for kind, entry in part["kinds"].items()
+        for title, pair in pairs.items()
+        for kind, entry in pair["kinds"].items()
     ]
     note = "Intervals of 95 %, clustered by prompt. Errors are shares of the whole scale."
     return [table("Agreement", whole, note), table("By kind of word", kinds, note)]

@@ -1,4 +1,4 @@
-"""What can be set about each experiment: the reduced size that a laptop does in minutes, and the full size.
+"""Settings of each experiment: the reduced size that a laptop does in minutes, and the full size.
 
 `size=reduced` (the default) or `size=full` fills in a table's sizes; a field that is set by itself overrides it.
 Imports nothing heavy, as the command line's help reads this.
@@ -163,7 +163,7 @@ def check_experiment(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The whole configuration of an experiment: {name, given, prompt_source, ...its fields, filled in}; ValueError for
     a field that it does not have or a bad value.
 
-    config: name, and what was chosen; given: prompts to use in place of the studio's, with prompt_source saying whence.
+    config: name and chosen settings; given: prompts in place of the studio's, and prompt_source, their source.
     """
     chosen = dict(config or {})
     name, given = chosen.pop("name", None), chosen.pop("given", None)
@@ -177,9 +177,8 @@ def check_experiment(config: Mapping[str, Any] | None) -> dict[str, Any]:
                 f"The experiment {name} has no setting {shown(field)}: it has {', '.join(fields)}."
             )
     full = fields["size"].check("size", chosen.get("size", "reduced")) == "full"
-    if given is not None and (
-        not given or len(given) > MOST_PROMPTS or not all(isinstance(p, str) for p in given)
-    ):
+    texts = given is None or all(isinstance(prompt, str) for prompt in given)
+    if given is not None and not (texts and 0 < len(given) <= MOST_PROMPTS):
         raise ValueError(f"Prompts are texts, at least one and at most {MOST_PROMPTS}.")
     return {
         "name": name,

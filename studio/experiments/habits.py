@@ -1,4 +1,4 @@
-"""What three habits of annotators teach the calibrator (`python -m studio evaluate habits`).
+"""The calibrator taught by three habits of annotators (`python -m studio evaluate habits`).
 
 The same images are annotated by somebody who types only what is wrong and presses Done, by somebody who presses n
 where nothing is wrong and else does the same, and by somebody who types every word. Scores, truths and people are made up
@@ -25,7 +25,6 @@ from core.scoring.calibrator import FEWEST, FOLDS, Calibrator
 from core.scoring.scores import expected
 from core.words import CURRENT, scored, units
 from data.exchange.formats import export_csv
-from data.exchange.jsonl import export_labels
 from data.prompts import load
 from data.store import Store
 from studio.annotation.labelling import HABITS, judged_by
@@ -34,26 +33,16 @@ from studio.training.datasets import judged_rows
 
 ALONE = "wrong, unconfirmed"
 WHO = "Ann"
-HEAD = (
-    "habit",
-    "typed",
-    "confirmed",
-    "in the CSV export",
-    "in training",
-    "in the calibrator",
-    "log-loss, scorer",
-    "log-loss, calibrated",
-    "squared error, scorer",
-    "squared error, calibrated",
-)
+COUNTS = {"typed": "typed", "confirmed": "confirmed", "in the CSV export": "exported", "in training": "trained",
+          "in the calibrator": "calibrator"}  # fmt: skip
+FIGURES = {"log-loss": "log_loss", "squared error": "mse"}
 SAMPLE = {"seed": 0, "backbone": "none", "width": 64, "height": 64, "steps": 1, "guidance": 0.0, "split": "train",
           "word_rules": CURRENT}  # fmt: skip
 PEOPLE = ("human", "confirmed")
 
 
 def habits(
-    settings: Mapping[str, Any],
-    on_count: Callable[[int, int], None] = lambda done, total: None,
+    settings: Mapping[str, Any], on_count: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, Any]:
     """{rows: one a habit: {habit, typed, confirmed, exported, trained, calibrator: words that it learned from, fitted,
     better, scorer and calibrated: {log_loss, mse} on the truth of unseen words}}, means over `repeats`; settings as in
@@ -74,7 +63,7 @@ def habits(
 
 def world(rng: np.random.Generator, prompts: list[str], right: float, graded: bool) -> list[dict[str, Any]]:
     """An image of each prompt: {prompt, words: {index: (truth, distribution of the scorer)}}. The scorer is on the right
-    side of 5 in so many words; graded: truths are all digits, not 0 and 9 alone, and what it says is near or far."""
+    side of 5 for a share `right` of the words; graded: truths are all digits, not 0 and 9 alone."""
     images = []
     for prompt in prompts:
         words = {}
@@ -117,10 +106,13 @@ def measured(
     words = [word for image in fresh for word in image["words"].values()]
     truth, raw = np.array([t for t, _ in words]), np.stack([p for _, p in words])
     sources = Counter(row["source"] for row in store.labels.current())
+    export_csv(store, folder / "labels.csv")
+    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
+        exported = sum(row["source"] in PEOPLE for row in csv.DictReader(file))
     return {
         "typed": sources["human"],
         "confirmed": sources["confirmed"],
-        "exported": _exported(store, folder),
+        "exported": exported,
         "trained": sum(row["source"] in PEOPLE for row in trained),
         "calibrator": len(learned) if model else 0,
         "fitted": bool(fit["fitted"]),
@@ -131,7 +123,7 @@ def measured(
 
 
 def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> None:
-    """The scorer scores the image, and a person of this habit judges it."""
+    """Store the scorer's scores of an image, and what a person of this habit judges."""
     texts = {word.index: word.text for word in units(image["prompt"])}
     store.scores.add(
         {"sample": id, "word_index": index, "word": texts[index], "source": "vlm", "scorer": "made up",
@@ -139,57 +131,42 @@ def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> N
         for index, (_, p) in image["words"].items()
     )  # fmt: skip
     truths = {index: truth for index, (truth, _) in image["words"].items()}
-    stood = {index: int(p.argmax()) for index, (_, p) in image["words"].items()}
-    judged = judged_by("wrong" if habit == ALONE else habit, truths, stood, confirms=habit != ALONE)
-    left = []
+    scores = {index: int(p.argmax()) for index, (_, p) in image["words"].items()}
+    judged = judged_by("wrong" if habit == ALONE else habit, truths, scores, confirms=habit != ALONE)
+    confirmed = []
     for index, (digit, typed) in judged.items():
         if typed:
             store.scores.set(id, index, digit, WHO, word=texts[index])
         else:
-            left.append({"word_index": index, "word": texts[index], "score": digit})
-    store.queue.submit(id, WHO, left)
+            confirmed.append({"word_index": index, "word": texts[index], "score": digit})
+    store.queue.submit(id, WHO, confirmed)
 
 
 def table(report: Mapping[str, Any]) -> str:
     """The rows as Markdown."""
-    lines = [
-        f"| {' | '.join(HEAD)} |",
-        "|---|" + "---:|" * (len(HEAD) - 1),
-    ]
+    head = ["habit", *COUNTS, *(f"{name}, {who}" for name in FIGURES for who in ("scorer", "calibrated"))]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for row in report["rows"]:
-        cells = [f"{row[name]:.0f}" for name in ("typed", "confirmed", "exported", "trained", "calibrator")]
-        for figure in ("log_loss", "mse"):
+        cells = [f"{row[name]:.0f}" for name in COUNTS.values()]
+        for figure in FIGURES.values():
             cells += [f"{row[who][figure]:.3f}" if row[who] else "–" for who in ("scorer", "calibrated")]
         lines.append(f"| {row['habit']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _exported(store: Store, folder: Path) -> int:
-    """Words of people in the table that is exported; the file of events holds them as well."""
-    export_labels(store, folder / "labels.jsonl")
-    export_csv(store, folder / "labels.csv")
-    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
-        return sum(row["source"] in PEOPLE for row in csv.DictReader(file))
-
-
 def _errors(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Log-loss and squared error of distributions (N, 10) for digits (N,)."""
     picked = np.clip(p[np.arange(len(truth)), truth], 1e-6, 1)
-    return {
-        "log_loss": float(-np.log(picked).mean()),
-        "mse": float(np.mean((expected(p) - truth / 9) ** 2)),
-    }
+    return {"log_loss": float(-np.log(picked).mean()), "mse": float(np.mean((expected(p) - truth / 9) ** 2))}
 
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The mean of each figure; None where one of the repeats has none."""
-    out: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for name, first in rows[0].items():
         values = [row[name] for row in rows]
         if isinstance(first, Mapping) or None in values:
-            out[name] = None if None in values else _mean(values)
-        elif isinstance(first, bool):
-            out[name] = all(values)
+            means[name] = None if None in values else _mean(values)
         else:
-            out[name] = float(np.mean(values))
-    return out
+            means[name] = all(values) if isinstance(first, bool) else float(np.mean(values))
+    return means

@@ -16,6 +16,7 @@ The MMD of images' noises can only fall below its reference if the projector mov
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,28 +26,12 @@ from core.evaluation.distribution import histogram, inception_like, jensen_shann
 from core.evaluation.methods import Projected, none, whole
 from core.metrics import mean_interval
 from core.noise import draw, drift
-from studio.experiments.common import (
-    Cell,
-    Judged,
-    Part,
-    before_after,
-    compared,
-    few,
-    figure,
-    heldout_prompts,
-    interval,
-    judged,
-    need,
-    noises_of,
-    report,
-    series,
-    span,
-    table,
-)
+from studio.experiments.common import Judged, before_after, heldout_prompts, judged, need, noises_of
+from studio.experiments.parts import Cell, Part, compared, few, figure, report, series, span, table
 from studio.images.prompts import seeds_for
 from studio.training.runs import Job
 
-PARTS = {
+COMPARISONS = {
     "white": "projected against N(0, I)",
     "white reference": "N(0, I) against N(0, I)",
     "well": "projected against well-scored",
@@ -63,25 +48,20 @@ def run(job: Job) -> dict[str, Any]:
     result = judged(job, "shift", [method], prompts)
     well = [well_scored(record, job.config["well"]) for record in result.records["none"]]
     count, noises = job.stoppable("noises"), []
-    for row, prompt in enumerate(prompts):
-        noises.append(job.stage(f"noise {row}", lambda p=prompt, w=well[row]: of_noise(job, method, p, w)))
+    for row, (prompt, seeds) in enumerate(zip(prompts, well, strict=True)):
+        noises.append(job.stage(f"noise {row}", partial(of_noise, job, method, prompt, seeds)))
         count(row + 1, len(prompts))
     images, means = of_images(result), means_of(noises)
     pictures = before_after(job, [none(), method], prompts[:PICTURED])
     each = [{name: value for name, value in noise.items() if name != "values"} for noise in noises]
-    return report(
-        result.judge,
-        _answer(result, images, means, noises),
-        [*_noise_figures(prompts, noises), *_image_figures(images)],
-        [_image_table(result, images), _noise_table(means, noises)],
-        [pictures],
-        {"images": images, "noises": dict(zip(prompts, each, strict=True)), "alignment": result.report},
-    )
+    data = {"images": images, "noises": dict(zip(prompts, each, strict=True)), "alignment": result.report}
+    figures = [*_noise_figures(prompts, noises), *_image_figures(images)]
+    tables = [_image_table(result, images), _noise_table(means, noises)]
+    return report(result.judge, _answer(result, images, means, noises), figures, tables, [pictures], data)
 
 
 def well_scored(record: dict[str, Any], share: float) -> list[int]:
-    """The seeds of the best share of a prompt's images, two at least, by the scorer's whole score; those that it could not
-    score wholly come last."""
+    """The seeds of the best share of a prompt's images, two at least, by the scorer; an unscored word comes last."""
     prompt = record["prompt"]
     scores = [whole([expected for _, expected, _ in words], prompt=prompt) for words in record["scores"]]
     best = np.argsort(scores, kind="stable")[::-1][: max(2, round(share * len(scores)))]
@@ -94,7 +74,7 @@ def of_noise(job: Job, method: Projected, prompt: str, well: list[int]) -> Figur
     shape = job.studio.models.diffuser().latent_shape()
     first = job.config["seeds"]  # after those of the images: a well-scored noise is not met again
     seeds = [seeds_for(prompt, count, evaluation=True, first=first + k * count) for k in range(3)]
-    noise, white, other, good = (draw(some, shape) for some in (*seeds, well))
+    noise, white, other, good = (draw(drawn, shape) for drawn in (*seeds, well))
     moved = noises_of(job, method, prompt, seeds[0])
     pairs = {
         "white": (moved, white),
@@ -102,33 +82,25 @@ def of_noise(job: Job, method: Projected, prompt: str, well: list[int]) -> Figur
         "well": (moved, good),
         "well reference": (other, good),
     }
-    picked = rng.choice(moved.numel(), min(SHOWN, moved.numel()), replace=False)
-    values = {
-        name: np.round(tensor.flatten().numpy()[picked], 3).tolist()
-        for name, tensor in (("projected", moved), ("N(0, I)", white))
-    }
-    return {
-        **{part: divergences(*pair, seed=job.config["seed"]) for part, pair in pairs.items()},
-        "values": values,
-        "drift": drift(moved, noise),
-        "noises": count,
-        "well_scored": len(well),
-    }
+    places = rng.choice(moved.numel(), min(SHOWN, moved.numel()), replace=False)
+    shown = {"projected": moved, "N(0, I)": white}
+    values = {name: np.round(x.flatten().numpy()[places], 3).tolist() for name, x in shown.items()}
+    figures: Figures = {name: divergences(*pair, seed=job.config["seed"]) for name, pair in pairs.items()}
+    return figures | {
+        "values": values, "drift": drift(moved, noise), "noises": count, "well_scored": len(well),
+    }  # fmt: skip
 
 
 def divergences(a: Tensor, b: Tensor, seed: int) -> dict[str, float]:
     """MMD of two sets of noises (N, C, H, W), what it stays below by chance, and Jensen-Shannon divergences in nats."""
     x, y = a.flatten(1).numpy(), b.flatten(1).numpy()
     channels = [
-        jensen_shannon(histogram(a[:, c].numpy()), histogram(b[:, c].numpy())) for c in range(a.shape[1])
+        jensen_shannon(histogram(p.numpy()), histogram(q.numpy()))
+        for p, q in zip(a.unbind(1), b.unbind(1), strict=True)
     ]
     value, level = mmd_test(x, y, seed=seed)
-    return {
-        "mmd": value,
-        "mmd_level": level,
-        "jensen_shannon": jensen_shannon(histogram(x), histogram(y)),
-        "by_channel": float(np.mean(channels)),
-    }
+    whole = jensen_shannon(histogram(x), histogram(y))
+    return {"mmd": value, "mmd_level": level, "jensen_shannon": whole, "by_channel": float(np.mean(channels))}
 
 
 def of_images(result: Judged) -> Figures:
@@ -148,59 +120,46 @@ def of_images(result: Judged) -> Figures:
 
 
 def spread_of(values: list[float]) -> Cell:
-    """The mean over random halves, and between what they lie."""
+    """Mean, least and largest of the values of random halves."""
     if not values:
         return {"estimate": None, "low": None, "high": None}
     return {"estimate": float(np.mean(values)), "low": min(values), "high": max(values)}
 
 
 def means_of(noises: Sequence[Figures]) -> dict[str, Figures]:
-    """Each divergence's mean over prompts, with its interval; and the number of prompts where chance would not give it."""
-    return {
-        part: {
-            "beyond_chance": sum(noise[part]["mmd"] > noise[part]["mmd_level"] for noise in noises),
-            **{
-                key: interval(
-                    mean_interval(np.array([noise[part][key] for noise in noises]), range(len(noises)))
-                )
-                for key in ("mmd", "jensen_shannon", "by_channel")
-            },
-        }
-        for part in PARTS
-    }
+    """Each divergence's mean over prompts, with its interval; and the number of prompts where it is beyond chance."""
+    means: dict[str, Figures] = {}
+    for name in COMPARISONS:
+        rows = [noise[name] for noise in noises]
+        means[name] = {"beyond_chance": sum(row["mmd"] > row["mmd_level"] for row in rows)}
+        for key in ("mmd", "jensen_shannon", "by_channel"):
+            means[name][key] = mean_interval(np.array([row[key] for row in rows]), range(len(rows))).cell
+    return means
 
 
 def _answer(result: Judged, images: Figures, means: dict[str, Figures], noises: list[Figures]) -> list[str]:
     lines, n = [], len(noises)
-    for part, against in (("white", "N(0, I)"), ("well", "the noises of well-scored images")):
-        of, reference = means[part], means[f"{part} reference"]
-        lines += [
-            (
-                f"Projected noise against {against}: MMD² {_small(of['mmd'])}, where N(0, I) itself gives {_small(reference['mmd'])}; "
-                f"beyond chance for {of['beyond_chance']} of {n} prompts (N(0, I): {reference['beyond_chance']})."
-            ),
-            (
-                f"Jensen-Shannon divergence from {against}: {_small(of['jensen_shannon'])} nats, N(0, I) itself "
-                f"{_small(reference['jensen_shannon'])}."
-            ),
-        ]
+    for name, against in (("white", "N(0, I)"), ("well", "the noises of well-scored images")):
+        of, reference = means[name], means[f"{name} reference"]
+        lines.append(
+            f"Projected noise against {against}: MMD² {_small(of['mmd'])}, where N(0, I) itself gives {_small(reference['mmd'])}; "
+            f"beyond chance for {of['beyond_chance']} of {n} prompts (N(0, I): {reference['beyond_chance']})."
+        )
+        entropy, usual = _small(of["jensen_shannon"]), _small(reference["jensen_shannon"])
+        lines.append(f"Jensen-Shannon divergence from {against}: {entropy} nats, N(0, I) itself {usual}.")
     nearer = [noise["well"]["mmd"] - noise["well reference"]["mmd"] for noise in noises]
-    highest = interval(mean_interval(np.array(nearer), range(n)))["high"]
-    if highest is not None and highest < 0:
-        lines.append("So projection moves the noises towards those of well-scored images.")
-    else:
-        lines.append("It is not shown that projection moves the noises towards those of well-scored images.")
+    closer = mean_interval(np.array(nearer), range(n)).high < 0
+    effect = "projection moves the noises towards those of well-scored images."
+    lines.append(f"So {effect}" if closer else f"It is not shown that {effect}")
     plain, projected = images["none"], images["projected"]
     if "frechet" in images:
         lines.append(
             f"Frechet distance of the images with and without projection {span(images['frechet'])}, between halves; two halves "
             f"without projection {span(plain['inner_frechet'])}, with it {span(projected['inner_frechet'])}."
         )
+    before, after = (f"{images[name]['inception_like']['score']:.2f}" for name in ("none", "projected"))
     lines += [
-        (
-            f"Inception-like score {plain['inception_like']['score']:.2f} without and "
-            f"{projected['inception_like']['score']:.2f} with projection."
-        ),
+        f"Inception-like score {before} without and {after} with projection.",
         f"Diversity within a prompt {span(plain['diversity'])} without and {span(projected['diversity'])} with projection.",
         compared("With projection, every word holding", result.gain("projected"), "none"),
     ]
@@ -219,8 +178,8 @@ def _noise_figures(prompts: Sequence[str], noises: Sequence[Figures]) -> list[Pa
         ("jensen_shannon", "Jensen-Shannon divergence", "nats"),
     ):
         lines = [
-            {"name": words, "x": prompts, "y": [noise[part][key] for noise in noises]}
-            for part, words in PARTS.items()
+            {"name": words, "x": prompts, "y": [noise[name][key] for noise in noises]}
+            for name, words in COMPARISONS.items()
         ]
         figures.append(figure("dots", f"{title} of noises, by prompt", "", unit, lines, note=note))
     values = [
@@ -273,12 +232,12 @@ def _noise_table(means: dict[str, Figures], noises: list[Figures]) -> Part:
     rows = [
         {
             "noises": words,
-            "MMD²": means[part]["mmd"],
-            "prompts beyond chance": f"{means[part]['beyond_chance']} of {len(noises)}",
-            "Jensen-Shannon, nats": means[part]["jensen_shannon"],
-            "by channel, nats": means[part]["by_channel"],
+            "MMD²": means[name]["mmd"],
+            "prompts beyond chance": f"{means[name]['beyond_chance']} of {len(noises)}",
+            "Jensen-Shannon, nats": means[name]["jensen_shannon"],
+            "by channel, nats": means[name]["by_channel"],
         }
-        for part, words in PARTS.items()
+        for name, words in COMPARISONS.items()
     ]
     note = (
         f"{noises[0]['noises']} noises of each of {len(noises)} prompts; well-scored: {noises[0]['well_scored']} of each. Mean "

@@ -14,62 +14,39 @@ import numpy as np
 
 from core.evaluation.methods import Projected, none, predict
 from core.noise import draw
-from studio.experiments.common import (
-    Judged,
-    Part,
-    before_after,
-    clear,
-    compared,
-    evenly,
-    figure,
-    judged,
-    need,
-    report,
-    series,
-    share,
-    table,
-    trained_projector,
-)
+from studio.experiments.common import Judged, before_after, evenly, judged, need, trained_projector
+from studio.experiments.parts import Part, clear, compared, figure, report, series, share, table
 from studio.images.prompts import seeds_for
 from studio.training.datasets import texts_for
 from studio.training.runs import Job
 
 TRIED = 16  # noises by which the hardest prompt is found
-PARTS = {"seen": "seeds trained on", "unseen": "other seeds"}
-Results = dict[str, Judged]  # by part
+SETS = {"seen": "seeds trained on", "unseen": "other seeds"}
+Results = dict[str, Judged]  # by set of seeds
 
 
 def run(job: Job) -> dict[str, Any]:
-    config = job.config
-    hard = job.stage("prompt", lambda: hardest(job))
+    config, hard = job.config, job.stage("prompt", lambda: hardest(job))
     prompt = hard["prompt"]
     seen, unseen = seeds_for(prompt, config["seen"]), seeds_for(prompt, config["unseen"], evaluation=True)
     trained = job.stage("projector", lambda: train(job, prompt, seen))
     single = Projected(job.studio.models.open("projector", job.folder / "projector"), name="for this prompt")
     methods = [single, Projected(need(job, "projector"), name="in use")]
-    results = {
-        part: judged(job, part, methods, [prompt], [seeds])
-        for part, seeds in (("seen", seen), ("unseen", unseen))
-    }
+    sets = {"seen": seen, "unseen": unseen}
+    results = {name: judged(job, name, methods, [prompt], [seeds]) for name, seeds in sets.items()}
     pictures = before_after(job, [none(), *methods], [prompt] * 4, [*seen[:2], *unseen[:2]])
-    data = {"prompt": hard, "training": trained, **{part: result.report for part, result in results.items()}}
-    return report(
-        results["seen"].judge,
-        _answer(prompt, results),
-        _figures(results),
-        [_table(prompt, results)],
-        [pictures],
-        data,
-    )
+    data = {"prompt": hard, "training": trained, **{name: result.report for name, result in results.items()}}
+    answer, tables = _answer(prompt, results), [_table(prompt, results)]
+    return report(results["seen"].judge, answer, _figures(results), tables, [pictures], data)
 
 
 def hardest(job: Job) -> dict[str, Any]:
-    """The prompt that was asked for, or the one of which the reward model expects least over a few noises."""
+    """The prompt of the configuration, or the one of which the reward model expects least over a few noises."""
     studio, config = job.studio, job.config
     if config["prompt"]:
         return {"prompt": config["prompt"], "expected": None, "of": 1}
-    given = config["given"] or studio.prompts.of("train", config["prompts"])
-    prompts, diffuser = evenly(list(dict.fromkeys(given)), config["prompts"]), studio.models.diffuser()
+    candidates = config["given"] or studio.prompts.of("train", config["prompts"])
+    prompts, diffuser = evenly(list(dict.fromkeys(candidates)), config["prompts"]), studio.models.diffuser()
     reward, expected = need(job, "reward"), []
     for prompt in prompts:
         job.check()
@@ -85,7 +62,7 @@ def hardest(job: Job) -> dict[str, Any]:
 
 
 def train(job: Job, prompt: str, seeds: list[int]) -> dict[str, Any]:
-    """The projector of one prompt, saved in the run's folder. Raises Stopped."""
+    """Train the projector of one prompt, saved in the run's folder. Raises Stopped."""
     model = copy.deepcopy(need(job, "projector")).requires_grad_(True).train()
     texts = texts_for(job.studio, [prompt])
     trained = trained_projector(
@@ -96,16 +73,15 @@ def train(job: Job, prompt: str, seeds: list[int]) -> dict[str, Any]:
 
 def _answer(prompt: str, results: Results) -> list[str]:
     lines = [f"The prompt is “{prompt}”."]
-    for part, words in PARTS.items():
-        result = results[part]
-        lines.append(
-            f"On {words}, every word holds in {share(result.methods['none']['strict'])} of the images without projection."
-        )
+    for name, words in SETS.items():
+        result = results[name]
+        usual = share(result.methods["none"]["strict"])
+        lines.append(f"On {words}, every word holds in {usual} of the images without projection.")
         lines += [
-            compared(f"On {words}, with the projector {name}", result.gain(name), "without")
-            for name in ("for this prompt", "in use")
+            compared(f"On {words}, with the projector {method}", result.gain(method), "without")
+            for method in ("for this prompt", "in use")
         ]
-    seen, unseen = (results[part].gain("for this prompt") for part in PARTS)
+    seen, unseen = (results[name].gain("for this prompt") for name in SETS)
     if clear(seen) and not clear(unseen):
         lines.append("What it gained on the seeds that it was trained on is not shown on others.")
     if seen and unseen and clear(seen) and clear(unseen) and min(seen["estimate"], unseen["estimate"]) > 0:
@@ -117,11 +93,11 @@ def _figures(results: Results) -> list[Part]:
     return [
         figure(
             "dots", title, "", "share",
-            [series(words, list(results[part].methods), [entry[name] for entry in results[part].methods.values()])
-             for part, words in PARTS.items()],
+            [series(words, list(results[name].methods), [entry[key] for entry in results[name].methods.values()])
+             for name, words in SETS.items()],
             note="One prompt: intervals are over its seeds.",
         )
-        for name, title in (("strict", "Every word holds"), ("words", "Words that hold"))
+        for key, title in (("strict", "Every word holds"), ("words", "Words that hold"))
     ]  # fmt: skip
 
 
@@ -138,7 +114,7 @@ def _table(prompt: str, results: Results) -> Part:
             "diversity": entry["diversity"]["estimate"],
             "invalid": result.failures(name),
         }
-        for words, result in ((words, results[part]) for part, words in PARTS.items())
+        for words, result in zip(SETS.values(), results.values(), strict=True)
         for name, entry in result.methods.items()
     ]
     shares = ["every word holds", "against none", "words", "words against none", "invalid"]

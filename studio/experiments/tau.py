@@ -11,6 +11,7 @@ core.evaluation.distribution.
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core import checkpoint
@@ -22,25 +23,16 @@ from core.training.loop import Stopped
 from core.training.projector import WarmupConfig, train_warmup
 from studio.experiments.common import (
     PICTURED,
-    WHOLE,
     Judged,
-    Part,
     before_after,
-    clear,
-    compared,
     evaluation_seeds,
-    few,
-    figure,
     heldout_prompts,
     judged,
     noises_of,
-    report,
-    series,
-    share,
-    table,
     trained_projector,
 )
 from studio.experiments.fields import numbers
+from studio.experiments.parts import WHOLE, Part, clear, compared, few, figure, report, series, share, table
 from studio.images.prompts import seeds_for
 from studio.training.datasets import texts_for
 from studio.training.runs import Job
@@ -66,22 +58,19 @@ def run(job: Job) -> dict[str, Any]:
     # a run of an earlier version has no such field
     shared = [s for s in numbers(config.get("shared", "0")) if s > 0]
     weights = {("tau", tau): (tau, 0.0) for tau in taus} | {("shared", s): (taus[0], s) for s in shared}
-    trainings = {
-        f"{of} {value:g}": job.stage(f"{of} {value:g}", lambda at=(of, value): train(job, at, *weights[at]))
-        for of, value in weights
-    }
-    methods: dict[tuple[str, float], Method] = {
-        (of, value): Projected(
-            studio.models.open("projector", job.folder / f"{of}-{value:g}"), name=f"{of} {value:g}"
-        )
-        for of, value in weights
-    }
+    trainings: Row = {}
+    methods: dict[tuple[str, float], Method] = {}
+    for (of, value), pair in weights.items():
+        name = f"{of} {value:g}"
+        trainings[name] = job.stage(name, partial(train, job, of, value, *pair))
+        projector = studio.models.open("projector", job.folder / f"{of}-{value:g}")
+        methods[of, value] = Projected(projector, name=name)
     used = used_model(job, "projector")
     if used is not None:
         methods |= {("strength", s): Projected(used, s, f"strength {s:g}") for s in strengths}
     result = judged(job, "tau", list(methods.values()), prompts)
     kl = {
-        method.name: job.stage(f"KL of {method.name}", lambda m=method: over_seeds(job, m, prompts))
+        method.name: job.stage(f"KL of {method.name}", partial(over_seeds, job, method, prompts))
         for method in [none(), *methods.values()]
     }
     white = unprojected(job, prompts) | kl["none"]
@@ -92,36 +81,28 @@ def run(job: Job) -> dict[str, Any]:
         groups[of][value] = measured(result, method.name, moved)
     rows = {f"{of} {value:g}": row for of, group in groups.items() for value, row in group.items()}
     ends = [methods["tau", tau] for tau in sorted({taus[0], taus[-1]})]
-    return report(
-        result.judge,
-        _answer(result, groups, usual),
-        [
-            *_frontier(groups),
-            *(part for of in ("tau", "strength") for part in _figures(of, groups[of], usual)),
-        ],
-        [_table({"none": usual, **rows})],
-        [before_after(job, [none(), *ends], prompts[:PICTURED])],
-        {
-            "measured": rows,
-            "inner_frechet_none": usual["frechet"],
-            "drift_none": white,
-            "trainings": trainings,
-            "alignment": result.report,
-        },
-    )
+    figures = [
+        *_frontier(groups),
+        *(f for of in ("tau", "strength") for f in _figures(of, groups[of], usual)),
+    ]
+    pictures = before_after(job, [none(), *ends], prompts[:PICTURED])
+    data = {
+        "measured": rows, "inner_frechet_none": usual["frechet"], "drift_none": white, "trainings": trainings,
+        "alignment": result.report,
+    }  # fmt: skip
+    answer, tables = _answer(result, groups, usual), [_table({"none": usual, **rows})]
+    return report(result.judge, answer, figures, tables, [pictures], data)
 
 
-def train(job: Job, at: tuple[str, float], tau: float, shared: float) -> dict[str, Any]:
-    """A projector trained with these weights, saved in the run's folder under what `at` names. Raises Stopped."""
-    of, value = at
+def train(job: Job, of: str, value: float, tau: float, shared: float) -> dict[str, Any]:
+    """Train a projector with these weights, saved in the run's folder by the value that differs. Raises Stopped."""
     texts = texts_for(job.studio, job.studio.prompts.of("train", job.config["train_prompts"]))
-    weights = {"tau": tau, "shared": shared}
-    model, stage = start(job, texts), f"training with {of} {value:g}"
-    return trained_projector(job, f"{of}-{value:g}", model, texts, stage, weights, **weights)
+    model, stage, weights = start(job, texts), f"training with {of} {value:g}", {"tau": tau, "shared": shared}
+    return trained_projector(job, f"{of}-{value:g}", model, texts, stage, weights, tau=tau, shared=shared)
 
 
 def start(job: Job, texts: Texts) -> NoiseProjector:
-    """What is trained on: the projector in use, or a fresh one of its shape, warmed up once for all."""
+    """The projector to train: the one in use, or a fresh one of its shape, warmed up once for all."""
     used = used_model(job, "projector")
     if job.config["start"] == "used" and used is not None:
         return copy.deepcopy(used).requires_grad_(True).train()
@@ -144,8 +125,7 @@ def start(job: Job, texts: Texts) -> NoiseProjector:
 
 
 def measured(result: Judged, name: str, moved: dict[str, float]) -> Row:
-    """The figures of a method: alignment against none, drift of its noise, Frechet distance to none, failures, and what
-    share of none's diversity is kept."""
+    """The figures of a method: alignment against none, drift, Frechet distance, failures, diversity that is kept."""
     entry, usual = result.methods[name], result.methods["none"]["diversity"]["estimate"]
     distances, diversity = result.frechet("none", name), entry["diversity"]["estimate"]
     return {
@@ -166,14 +146,14 @@ def measured(result: Judged, name: str, moved: dict[str, float]) -> Row:
 
 
 def unprojected(job: Job, prompts: list[str]) -> dict[str, float]:
-    """The drift of the seeds' noises as they are: what white noise of that size gives, as an item's moments vary by chance."""
+    """The drift of unprojected noise: what white noise of that size gives, since an item's moments vary by chance."""
     seeds = [seed for row in evaluation_seeds(job, prompts) for seed in row][:DRIFT_ITEMS]
     noise = draw(seeds, job.studio.models.diffuser().latent_shape())
     return drift(noise, noise)
 
 
 def over_seeds(job: Job, method: Method, prompts: list[str]) -> dict[str, float]:
-    """{kl: of a method's noises of the first prompts from N(0, I)}, mean over the prompts; no image is made."""
+    """{kl: that of a method's noises from N(0, I)}, the mean over the first prompts; no image is made."""
     count, batch = job.config["noises"], job.config["batch"]
     values = []
     for prompt in prompts[:KL_PROMPTS]:
@@ -183,15 +163,14 @@ def over_seeds(job: Job, method: Method, prompts: list[str]) -> dict[str, float]
 
 
 def _answer(result: Judged, groups: Groups, usual: Row) -> list[str]:
-    lines = [f"Without projection an {WHOLE} in {share(usual['clean'])} of the images."]
+    outcome = f"an {WHOLE}"
+    lines = [f"Without projection {outcome} in {share(usual['clean'])} of the images."]
     for of, group in groups.items():
         for value, row in group.items():
-            whole = compared(
-                f"{of} {value:g}".capitalize(), row["clean_difference"], "with none", f"an {WHOLE}"
-            )
+            gain = compared(f"{of} {value:g}".capitalize(), row["clean_difference"], "with none", outcome)
             kept = "" if row["kept"] is None else f" Diversity {row['kept']:.2f} of that without it,"
             lines.append(
-                f"{whole}{kept} KL {row['kl']:.4f} nats a value (white noise {usual['kl']:.4f}), invalid images "
+                f"{gain}{kept} KL {row['kl']:.4f} nats a value (white noise {usual['kl']:.4f}), invalid images "
                 f"{share(row['failures'])}."
             )
         if len(group) > 1 and not any(clear(row["clean_difference"]) for row in group.values()):
@@ -200,14 +179,16 @@ def _answer(result: Judged, groups: Groups, usual: Row) -> list[str]:
 
 
 def _frontier(groups: Groups) -> list[Part]:
-    """What is gained over what diversity is left: a point a projector, from the most diverse on."""
+    """Gain against diversity: a point a projector, from the most diverse on."""
     lines = []
     for of, group in groups.items():
         points = [(value, row) for value, row in group.items() if row["kept"] is not None]
         points.sort(key=lambda point: -point[1]["kept"])
         if points:
-            gains = [row["clean_difference"] for _, row in points]
-            names = [f"{of} {value:g}" for value, _ in points]
+            gains, names = (
+                [row["clean_difference"] for _, row in points],
+                [f"{of} {value:g}" for value, _ in points],
+            )
             lines.append(series(FRONTIER[of], [row["kept"] for _, row in points], gains, names))
     if not lines:
         return []
@@ -221,11 +202,10 @@ def _figures(of: str, group: dict[float, Row], usual: Row) -> list[Part]:
     if not group:
         return []
     x = sorted(group)
-    rows = [group[value] for value in x]
     scale = {"log_x": True} if of == "tau" and min(x) > 0 else {}
 
     def cells(key: str) -> list[Any]:
-        return [row[key] for row in rows]
+        return [group[value][key] for value in x]
 
     gains = [
         series("every word holds", x, cells("difference")),

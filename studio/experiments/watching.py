@@ -1,4 +1,4 @@
-"""Progress of work that is no run, and the wish to stop it."""
+"""Progress of work that is no run, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Watching:
     stop: Callable[[], bool]
 
     def report(self, stage: str, step: int, total: int, left: float = 0.0, metrics: Any = None) -> None:
-        """Say how far a stage is."""
+        """Report the progress of a stage."""
         if self.on_progress:
             line = {"stage": stage, "step": step, "total": total, "left": left, "metrics": metrics or {}}
             self.on_progress(line)
@@ -28,7 +28,7 @@ class Watching:
         return lambda p: self.report(stage, p.step, p.total, p.left, p.metrics)
 
     def counter(self, stage: str) -> Callable[[int, int], None]:
-        """The like for work that counts done and total."""
+        """An on_progress for work that counts done and total."""
         return lambda done, total: self.report(stage, done, total)
 
     def check(self) -> None:

@@ -98,7 +98,7 @@ class Scoring:
                 try:
                     scores = self._read(images, batch, halt)
                 except Unanswered as error:
-                    scores, unanswered = error.found, error
+                    scores, unanswered = error.scores, error
                 missing = list(getattr(scorer, "missing", None) or [{} for _ in batch])
             events = score_events(scorer, batch, scores)
             by_id = {row["id"]: {name: row[name] for name in ("prompt", "word_rules")} for row in batch}

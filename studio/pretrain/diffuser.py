@@ -15,11 +15,12 @@ import torch
 from diffusers import AutoencoderKL
 
 from core import checkpoint
+from core.progress import OnProgress, Stop
 from core.training.diffuser import build_pipeline, train_diffuser
 from core.training.loop import FitResult
 from core.training.vae import build, encode_all, set_scaling, train_vae
 from data.shapes.scenes import WORLDS, Scene, parse, sentence, vocabulary
-from studio.pretrain.renders import SIZE, Stop, Watch, latents_of, reading, renders
+from studio.pretrain.renders import SIZE, latents_of, reading, renders
 
 _CARELESS_STREAM = 7_013
 
@@ -34,7 +35,7 @@ def pretrain_vae(
     batch: int = 16,
     rate: float = 2e-3,
     device: str = "cpu",
-    on_progress: Watch = None,
+    on_progress: OnProgress = None,
     stop: Stop = None,
 ) -> FitResult:
     """Train the autoencoder and save it to `out` (scaling factor measured on 2,000 renders)."""
@@ -53,9 +54,9 @@ def pretrain_vae(
 
 
 def carelessly(prompts: list[str], world: str, share: float) -> list[str]:
-    """The prompts, some of them wrong. A `share` of the relations is another one; of the prompts with two things,
-    `share` / 2 have their colours exchanged, and another `share` / 2 have one colour or shape replaced. What would leave
-    the training split, or name one thing twice, is left as it was."""
+    """Captions of which some are wrong. A `share` of the relations is another one; of the prompts with two things,
+    `share` / 2 have their colours exchanged, and another `share` / 2 have one colour or shape replaced. A change that would
+    leave the training split, or name one thing twice, is not made."""
     known, captions = WORLDS[world], []
     for i, prompt in enumerate(prompts):
         rng, scene = np.random.default_rng([_CARELESS_STREAM, i]), parse(prompt, world)
@@ -68,9 +69,11 @@ def carelessly(prompts: list[str], world: str, share: float) -> list[str]:
             things = [replace(a, colour=b.colour), replace(b, colour=a.colour)]
         elif len(things) == 2 and kind < share:
             at, what = int(rng.integers(2)), str(rng.choice(["colour", "shape"]))
-            others = known.colours if what == "colour" else known.shapes
-            others = [other for other in others if other != getattr(things[at], what)]
-            things[at] = replace(things[at], **{what: str(rng.choice(others))})
+            names = known.colours if what == "colour" else known.shapes
+            name = str(rng.choice([other for other in names if other != getattr(things[at], what)]))
+            things[at] = (
+                replace(things[at], colour=name) if what == "colour" else replace(things[at], shape=name)
+            )
         fit = Scene("", tuple(things), relation, ()).split == "train"
         if not fit or len({thing.key for thing in things}) < len(things):
             things = list(scene.things)
@@ -94,7 +97,7 @@ def pretrain_diffuser(
     careless_steps: int = 1500,
     careless_rate: float = 3e-4,
     device: str = "cpu",
-    on_progress: Watch = None,
+    on_progress: OnProgress = None,
     stop: Stop = None,
 ) -> FitResult:
     """Train UNet and text encoders on the latents of the renders; save the whole pipeline to `out`: UNet and autoencoder in

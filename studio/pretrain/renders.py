@@ -1,4 +1,4 @@
-"""What the embedded models are made from: renders of `data.shapes`, their prompts and latents, made once and reused."""
+"""Renders of `data.shapes` for the embedded models, with their prompts and latents, made once and reused."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from core import checkpoint
-from core.training.loop import Progress
 from core.training.vae import encode_all
 from data.shapes.render import render
 from data.shapes.scenes import Scene, sample_scene
 
-Watch = Callable[[Progress], None] | None
-Stop = Callable[[], bool] | None
 SIZE = 128
 BLOCK = 500  # renders that one process makes at a time
 _SCENE_STREAM = 7_001
@@ -37,7 +34,7 @@ def _render_block(start: int, stop: int, world: str) -> tuple[np.ndarray, list[s
 
 
 def renders(work: Path, world: str, count: int) -> tuple[np.ndarray, list[str]]:
-    """`count` renders uint8 (count, 128, 128, 3), memory-mapped, and their prompts; made once, then read."""
+    """Make or read `count` renders uint8 (count, 128, 128, 3), memory-mapped, and their prompts."""
     work.mkdir(parents=True, exist_ok=True)
     base = work / f"renders-{world}-train-{count}"
     images_path, prompts_path = base.with_suffix(".npy"), base.with_suffix(".json")
@@ -48,8 +45,8 @@ def renders(work: Path, world: str, count: int) -> tuple[np.ndarray, list[str]]:
         starts = range(0, count, BLOCK)
         stops = [min(count, start + BLOCK) for start in starts]
         with ProcessPoolExecutor(os.cpu_count()) as pool:
-            for made, texts in pool.map(_render_block, starts, stops, [world] * len(stops)):
-                images[len(prompts) : len(prompts) + len(texts)] = made
+            for block, texts in pool.map(_render_block, starts, stops, [world] * len(stops)):
+                images[len(prompts) : len(prompts) + len(texts)] = block
                 prompts += texts
         images.flush()
         os.replace(partial, images_path)
@@ -58,12 +55,12 @@ def renders(work: Path, world: str, count: int) -> tuple[np.ndarray, list[str]]:
 
 
 def reading(images: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """places (B,) -> these renders, read from the file in its order."""
-    return lambda places: np.ascontiguousarray(images[np.sort(places)])
+    """A function from indices (B,) to these renders, read in the order of the file."""
+    return lambda indices: np.ascontiguousarray(images[np.sort(indices)])
 
 
 def latents_of(vae: AutoencoderKL, work: Path, world: str, count: int, device: str = "cpu") -> Tensor:
-    """Scaled latents (count, 4, 16, 16) float16 of the training renders; made once for one state of the VAE."""
+    """Make or read the scaled latents (count, 4, 16, 16) float16 of the training renders, for one state of the VAE."""
     path = work / f"latents-{world}-{count}-{vae.config.scaling_factor:.9f}.pt"
     if not path.exists():
         images, _ = renders(work, world, count)

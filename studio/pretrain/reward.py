@@ -18,6 +18,7 @@ from core import checkpoint
 from core.diffusion import Diffuser
 from core.metrics import auc
 from core.networks.reward import RewardModel
+from core.progress import OnProgress, Stop
 from core.training.data import RewardData, Sample, Texts
 from core.training.loop import FitResult
 from core.training.reading import Places, ReadingConfig, evaluate_reading, train_reading
@@ -28,7 +29,7 @@ from data.shapes.render import layout
 from data.shapes.scenes import WORLDS
 from studio.images.detecting import by_index
 from studio.numbers import plain
-from studio.pretrain.renders import Stop, Watch, example_scene, latents_of
+from studio.pretrain.renders import example_scene, latents_of
 
 QUESTIONS = 2  # prompts about a picture
 _STREAM = 50_423
@@ -38,17 +39,17 @@ def questions(index: int, world: str) -> list[tuple[str, dict[int, float]]]:
     """QUESTIONS prompts about render `index`, with the truth of each scored word, and of *nothing else*, by its index."""
     scene = example_scene(index, world)
     bodies = clear(layout(scene, index)[1])
-    rng, asked = np.random.default_rng([_STREAM, index]), []
+    rng, pairs = np.random.default_rng([_STREAM, index]), []
     for _ in range(QUESTIONS):
         other = changed(scene, bodies, WORLDS[world], rng, single=False)
         truths, alone = truths_of(other, bodies)
         nothing_else = units(other.prompt)[-1].index
-        asked.append((other.prompt, {**by_index(other.prompt, other, truths), nothing_else: alone}))
-    return asked
+        pairs.append((other.prompt, {**by_index(other.prompt, other, truths), nothing_else: alone}))
+    return pairs
 
 
 def places_of(count: int, world: str) -> Places:
-    """Where things stand in the first renders, and which colour and shape they have."""
+    """Places, colours and shapes of the things in the first renders."""
     known = WORLDS[world]
     at, kinds = torch.zeros(count, known.max_objects, 2), torch.full((count, known.max_objects, 2), -1)
     for i in range(count):
@@ -64,17 +65,15 @@ def reading_data(
     latents: Tensor, world: str, encode: Callable[[list[str]], object], emphasis: float = 1.0
 ) -> RewardData:
     """Every picture with QUESTIONS prompts, in order. A relation weighs `emphasis` times as much as other words."""
-    asked = [(i, *question) for i in range(len(latents)) for question in questions(i, world)]
-    texts = Texts.encode(encode, [prompt for _, prompt, _ in asked])
-    samples = [Sample(prompt, i, _labels(prompt, truths, emphasis)) for i, prompt, truths in asked]
+    rows = [(i, *question) for i in range(len(latents)) for question in questions(i, world)]
+    texts = Texts.encode(encode, [prompt for _, prompt, _ in rows])
+    samples = []
+    for i, prompt, truths in rows:
+        weights = [emphasis if word.kind == "relation" else 1.0 for word in units(prompt)]
+        samples.append(Sample(prompt, i, {j: (round(9 * truth), weights[j]) for j, truth in truths.items()}))
     data = RewardData.build(samples, texts, tuple(latents.shape[1:]))
-    data.picture, data.picture_row = latents, torch.tensor([i for i, _, _ in asked])
+    data.picture, data.picture_row = latents, torch.tensor([i for i, _, _ in rows])
     return data
-
-
-def _labels(prompt: str, truths: dict[int, float], emphasis: float) -> dict[int, tuple[int, float]]:
-    kinds = {word.index: word.kind for word in units(prompt)}
-    return {j: (round(9 * truth), emphasis if kinds[j] == "relation" else 1.0) for j, truth in truths.items()}
 
 
 def figures_of(model: RewardModel, data: RewardData) -> dict[str, dict[str, float]]:
@@ -106,7 +105,7 @@ def pretrain_reward(
     validate: int = 500,
     seed: int = 0,
     device: str = "cpu",
-    on_progress: Watch = None,
+    on_progress: OnProgress = None,
     stop: Stop = None,
 ) -> tuple[FitResult, dict]:
     """Teach a new reward model to read the latents of `count` renders; save it to `out`.
@@ -116,9 +115,7 @@ def pretrain_reward(
     Returns what the loop did and the figures by kind of word on the last `validate` renders, which it does not see.
     """
     if count <= validate:
-        raise ValueError(
-            f"{count} renders leave none to learn from beside {validate} to judge by: make more."
-        )
+        raise ValueError(f"{count} renders leave none to learn from beside {validate}: make more.")
     diffuser = Diffuser.load(str(diffuser_folder))
     latents = latents_of(diffuser.pipe.vae, work, world, count, device)
     data = reading_data(latents, world, diffuser.encode, emphasis)

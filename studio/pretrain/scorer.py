@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from core.loading import autocast
+from core.progress import OnProgress, Stop
 from core.scoring.vlm import VLMScorer
 from core.training.loop import FitResult
 from core.training.scorer import Example, Question, evaluate_scorer, train_scorer
@@ -37,7 +38,6 @@ from data.shapes.regions import SHAPES
 from data.shapes.render import render
 from data.shapes.scenes import WORLDS, Scene, Thing, World
 from data.shapes.truth import COLOURS
-from studio.pretrain.renders import Stop, Watch
 
 MIXED, BLOB = "mixed", "blob"  # the words for a colour and a shape that are none
 ASKS = ("describe", "where", "what", "from", "count", MIXED, BLOB)
@@ -114,9 +114,8 @@ def captions(bodies: tuple[Body, ...], rng: np.random.Generator) -> tuple[tuple[
 def direction(first: Body, second: Body) -> str:
     """Where the first body is, seen from the second: one word within 30 degrees of an axis, else two."""
     x, y = first.x - second.x, first.y - second.y
-    ways = sorted(
-        [(abs(x), "left" if x < 0 else "right"), (abs(y), "above" if y < 0 else "below")], reverse=True
-    )
+    across, along = (abs(x), "left" if x < 0 else "right"), (abs(y), "above" if y < 0 else "below")
+    ways = sorted([across, along], reverse=True)
     return " ".join(word for size, word in ways if size > 0.577 * ways[0][0] or size == ways[0][0])
 
 
@@ -125,9 +124,8 @@ def picture(index: int, world: World, seed: int, split: str = "train", alone: fl
     rng = np.random.default_rng([_STREAM, seed, index])
     scene = scenes.sample_scene(rng, world, split)
     if rng.random() < alone:
-        singles = [
-            scenes.parse(scenes.sentence(rng, [replace(t, count=1)], None), world) for t in scene.things
-        ]
+        prompts = [scenes.sentence(rng, [replace(thing, count=1)], None) for thing in scene.things]
+        singles = [scenes.parse(prompt, world) for prompt in prompts]
         scene = next((one for one in singles if one.split == split), scene)
     wrong = spoiled(scene, int(rng.integers(2**31)), world=world)
     return Picture(wrong.image, scene.prompt, wrong.bodies)
@@ -146,18 +144,19 @@ def example(
     drawn, then changed ones, `single` ones naming one thing."""
     if rng.random() < 0.5:
         shown = shown.mirrored
-    scene, asked = scenes.parse(shown.prompt, world), []
-    while len(asked) < prompts:
-        drawn = not asked and not single and rng.random() < DRAWN
+    scene = scenes.parse(shown.prompt, world)
+    questions: list[Question] = []
+    while len(questions) < prompts:
+        drawn = not questions and not single and rng.random() < DRAWN
         other = scene if drawn else changed(scene, shown.bodies, world, rng, single)
-        asked.append(question(other, shown.bodies, places_of(other.things, shown.bodies, world)))
-    return Example(shown.image, tuple(asked), captions(shown.bodies, rng), mapped(shown.bodies), True)
+        questions.append(question(other, shown.bodies, places_of(other.things, shown.bodies, world)))
+    return Example(shown.image, tuple(questions), captions(shown.bodies, rng), mapped(shown.bodies), True)
 
 
 def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generator) -> Example:
-    """Of the first of some pictures that shows two clear things: in which order they stand along the axis on which they
-    do, asked both ways, or (a share NEARNESS) whether they stand next to each other. A part (PLAIN) are a plain `example` of
-    the first picture with one prompt; so is the last picture where none shows two clear things."""
+    """An example of the first of the pictures that shows two clear things: in which order they stand along the axis on which
+    they do, asked both ways, or (a share NEARNESS) whether they stand next to each other. A share PLAIN is a plain `example`
+    of the first picture with one prompt; so is the last picture where none shows two clear things."""
     plain, pair = rng.random() < PLAIN, None
     for shown in pictures:
         if plain or (pair := two_things(shown.bodies, world, rng)) is not None:
@@ -173,23 +172,23 @@ def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generato
         ways = [scenes.NEAR]
     elif rng.random() < 0.2:
         ways.append(str(rng.choice([r for r in world.relations if r not in ways])))
-    asked = []
+    questions = []
     for things, both in (([a, b], (first, second)), ([b, a], (second, first))):
         places = tuple((body.x, body.y) for body in both)
         for relation in ways:
             scene = scenes.parse(scenes.sentence(rng, things, relation), world)
             words, _ = truths_of(scene, shown.bodies)
             truths = [t if w.kind == "relation" else None for w, t in zip(scene.words, words, strict=True)]
-            asked.append(Question(scene.prompt, (*truths, None), places))
+            questions.append(Question(scene.prompt, (*truths, None), places))
     texts = tuple(
         (f"where {one.key} from {other.key}", direction(of, origin))
         for (one, of), (other, origin) in (pair, pair[::-1])
     )
-    return Example(shown.image, tuple(asked), texts, mapped(shown.bodies), True)
+    return Example(shown.image, tuple(questions), texts, mapped(shown.bodies), True)
 
 
 def mapped(bodies: Iterable[Body]) -> tuple[tuple[dict[str, float], float, float, float], ...]:
-    """What stands where, as `Example` has it."""
+    """The things of a picture, as `Example.places`."""
     return tuple((shares(body), body.x, body.y, body.radius) for body in bodies)
 
 
@@ -201,7 +200,7 @@ def seen_once(bodies: Iterable[Body], world: World) -> dict[str, tuple[Thing, Bo
 
 
 def places_of(things: Iterable[Thing], bodies: Iterable[Body], world: World) -> Places:
-    """Where each of some things is seen; None for one that is not seen, or not once."""
+    """Places of the things; None for one that is not seen, or not once."""
     where = {key: (body.x, body.y) for key, (_, body) in seen_once(bodies, world).items()}
     return tuple(where.get(thing.key) if thing.count == 1 else None for thing in things)
 
@@ -209,7 +208,7 @@ def places_of(things: Iterable[Thing], bodies: Iterable[Body], world: World) -> 
 def two_things(
     bodies: Iterable[Body], world: World, rng: np.random.Generator
 ) -> list[tuple[Thing, Body]] | None:
-    """Two clear things that are seen once each, with their bodies; None where there are not so many."""
+    """Two clear things that are seen once each, with their bodies; None where there are fewer."""
     alone = list(seen_once(bodies, world).values())
     if len(alone) < 2:
         return None
@@ -219,8 +218,7 @@ def two_things(
 
 
 def held_out(count: int, world: str = "small") -> list[Example]:
-    """Right and wrong renders of compositions that training never shows, each with its own prompt, for
-    `evaluate_scorer`."""
+    """Right and wrong renders of compositions that training never shows, each with its prompt, for `evaluate_scorer`."""
     pictures = (picture(i, WORLDS[world], 1_000, "heldout", 0.0) for i in range(count))
     return [
         Example(shown.image, (question(scenes.parse(shown.prompt, world), shown.bodies),))
@@ -231,7 +229,8 @@ def held_out(count: int, world: str = "small") -> list[Example]:
 def order_of(scorer: VLMScorer, world: str, count: int = 60) -> dict[str, float]:
     """The mean score of the relation word on right renders: of the relation that holds (true), of its opposite, of the true
     one with the things exchanged, and of one along the other axis. AUC does not tell the first three apart."""
-    rng, asked = np.random.default_rng(5), []
+    rng = np.random.default_rng(5)
+    asked: list[tuple[str, np.ndarray, str]] = []
     while len(asked) < 4 * count:
         scene = scenes.sample_scene(rng, world)
         if scene.relation is None or len(scene.things) != 2:
@@ -255,14 +254,13 @@ def order_of(scorer: VLMScorer, world: str, count: int = 60) -> dict[str, float]
     return {name: float(np.mean(values)) for name, values in expected.items()}
 
 
-def read_body(kept: dict[str, Any]) -> Body:
+def read_body(fields: dict[str, Any]) -> Body:
     """A body from its fields as JSON has them."""
-    return Body(**{**kept, "colours": tuple(kept["colours"]), "shapes": tuple(kept["shapes"])})
+    return Body(**{**fields, "colours": tuple(fields["colours"]), "shapes": tuple(fields["shapes"])})
 
 
 class Pictures:
-    """The training pictures in blocks, each made when it is first needed and kept in `work`. `vae` is an autoencoder
-    that half of them go through, or None."""
+    """The training pictures in blocks, kept in `work`; half of them go through `vae`, an autoencoder, if there is one."""
 
     def __init__(self, world: World, seed: int, work: Path, vae: Any = None) -> None:
         self.world, self.seed, self.work, self.vae = world, seed, work, vae
@@ -274,11 +272,10 @@ class Pictures:
     def _block(self, number: int) -> list[Picture]:
         path = self.work / f"pictures-{self.world.name}-{self.seed}-{number}.npz"
         if path.exists():
-            with np.load(path) as kept:
-                rows = json.loads(str(kept["rows"]))
+            with np.load(path) as stored:
+                pairs = zip(stored["images"], json.loads(str(stored["rows"])), strict=True)
                 return [
-                    Picture(image, prompt, tuple(map(read_body, bodies)))
-                    for image, (prompt, bodies) in zip(kept["images"], rows, strict=True)
+                    Picture(image, prompt, tuple(map(read_body, bodies))) for image, (prompt, bodies) in pairs
                 ]
         pictures = [picture(number * BLOCK + i, self.world, self.seed) for i in range(BLOCK)]
         if self.vae is not None:
@@ -298,7 +295,7 @@ class Pictures:
 def through(vae: Any, images: np.ndarray, rng: np.random.Generator, batch: int = 25) -> np.ndarray:
     """Images uint8 (B, S, S, 3) through the autoencoder, their latents a little changed on the way: white noise, noise
     over larger patches, smoothing; none of it so strong that a body is lost."""
-    out = []
+    decoded = []
     for at in range(0, len(images), batch):
         pixels = torch.from_numpy(images[at : at + batch].copy()).float().permute(0, 3, 1, 2) / 127.5 - 1
         with autocast(torch.device("cpu")):
@@ -310,9 +307,9 @@ def through(vae: Any, images: np.ndarray, rng: np.random.Generator, batch: int =
             amount = torch.from_numpy(rng.uniform(0, 1, (3, b, 1, 1, 1)) ** 2).float()
             z = torch.lerp(z, F.avg_pool2d(z, 3, 1, 1, count_include_pad=False), 0.5 * amount[0])
             z = z + size * (0.2 * amount[1] * white + 0.25 * amount[2] * wide)
-            decoded = vae.decode(z).sample.float()
-        out.append(((decoded.clamp(-1, 1) + 1) * 127.5 + 0.5).permute(0, 2, 3, 1).to(torch.uint8).numpy())
-    return np.concatenate(out)
+            pixels = vae.decode(z).sample.float()
+        decoded.append(((pixels.clamp(-1, 1) + 1) * 127.5 + 0.5).permute(0, 2, 3, 1).to(torch.uint8).numpy())
+    return np.concatenate(decoded)
 
 
 def autoencoder(folder: Path | None) -> Any:
@@ -345,7 +342,7 @@ def pretrain_scorer(
     config: ScorerConfig | None = None,
     seed: int = 0,
     validate: int = 300,
-    on_progress: Watch = None,
+    on_progress: OnProgress = None,
     stop: Stop = None,
 ) -> tuple[FitResult, dict]:
     """Train the small VLM and save it to `out`; its state and its pictures are kept in `work`, from where it goes on.
@@ -359,17 +356,17 @@ def pretrain_scorer(
     """
     known = WORLDS[world]
     scorer = make_scorer([*scenes.vocabulary("large"), *ASKS], config, seed)
-    kept = Pictures(known, seed, work, autoencoder(vae_folder))
+    stored = Pictures(known, seed, work, autoencoder(vae_folder))
 
     def example_at(step: int, i: int) -> Example:
         rng = np.random.default_rng([_STREAM, seed, step, i])
         if step >= steps:
             start = i % pictures // BLOCK * BLOCK
-            near = (kept[start + int(k)] for k in rng.integers(min(BLOCK, pictures), size=6))
+            near = (stored[start + int(k)] for k in rng.integers(min(BLOCK, pictures), size=6))
             return relations(near, known, rng)
         prompts = 0 if step < sight_steps + caption_steps else 2
         single = step < sight_steps + caption_steps + simple_steps
-        return example(kept[i % pictures], known, rng, prompts, single)
+        return example(stored[i % pictures], known, rng, prompts, single)
 
     def examples(step: int) -> list[Example]:
         sight = step < sight_steps  # cheap: the vision tower alone, so twice as many
@@ -380,13 +377,14 @@ def pretrain_scorer(
         scorer, examples, steps=steps + relation_steps, sight_steps=sight_steps, caption_steps=caption_steps,
         again=relation_steps, folder=work, on_progress=on_progress, stop=stop, seed=seed,
     )  # fmt: skip
-    figures: dict = {}
+    figures: dict[str, Any] = {}
     if not result.stopped:
         if validate:
             figures = evaluate_scorer(scorer, held_out(validate, world)) | {"order": order_of(scorer, world)}
         meta = {
-            "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps, "simple_steps": simple_steps,
-            "relation_steps": relation_steps, "batch": batch, "pictures": pictures, "seed": seed, "held_out": figures,
+            "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps,
+            "simple_steps": simple_steps, "relation_steps": relation_steps, "batch": batch, "pictures": pictures,
+            "seed": seed, "held_out": figures,
         }  # fmt: skip
         save_scorer(scorer, out, meta)
     return result, figures

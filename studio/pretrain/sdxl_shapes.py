@@ -1,7 +1,7 @@
 """A pipeline in the shapes of Stable Diffusion XL 1.0 with random weights, for what depends on shapes alone.
 
-Times and memory do, so the benchmark needs no download. The configurations are those of the published model; the
-tokenizer is a small one, as the number of tokens is what counts.
+Times and memory do, so the benchmark needs no download. The configurations are those of the published model, where they
+differ from the libraries' defaults; the tokenizer is a small one, as the number of tokens is what counts.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ from data.shapes.scenes import vocabulary
 SHAPES: dict[str, dict[str, Any]] = {
     "unet": {
         "sample_size": 128,
-        "in_channels": 4,
-        "out_channels": 4,
         "block_out_channels": (320, 640, 1280),
-        "layers_per_block": 2,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         "transformer_layers_per_block": (1, 2, 10),
@@ -38,22 +35,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
         "layers_per_block": 2,
-        "latent_channels": 4,
-        "norm_num_groups": 32,
         "sample_size": 1024,
         "scaling_factor": 0.13025,
     },
     "text_encoder": {
-        "vocab_size": 49408,
         "hidden_size": 768,
         "intermediate_size": 3072,
-        "num_hidden_layers": 12,
         "num_attention_heads": 12,
         "projection_dim": 768,
-        "hidden_act": "quick_gelu",
     },
     "text_encoder_2": {
-        "vocab_size": 49408,
         "hidden_size": 1280,
         "intermediate_size": 5120,
         "num_hidden_layers": 32,
@@ -67,7 +58,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 def networks(
     shapes: Mapping[str, Mapping[str, Any]], dtype: torch.dtype, device: torch.device | str
 ) -> dict[str, torch.nn.Module]:
-    """unet, vae, text_encoder and text_encoder_2 with random weights, made in `dtype` on `device`."""
+    """Make unet, vae, text_encoder and text_encoder_2 with random weights, in `dtype` on `device`."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -83,7 +74,7 @@ def networks(
 
 
 def pipeline(dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu") -> Any:
-    """The whole pipeline: 3.5 billion parameters, 7 GB in bfloat16, made in half a minute on one core."""
+    """Make the whole pipeline: 3.5 billion parameters, 7 GB in bfloat16, in half a minute on one core."""
     tokenizer = build_tokenizer(vocabulary("small"))
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     shapes = {name: {**shape, **ids} if name.startswith("text") else shape for name, shape in SHAPES.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.checkpoint import CheckpointError
-from core.scoring.calibrator import Calibrator, Row, _bases, _Encoder, _give, _identity, _logs
+from core.scoring.calibrator import Calibrator, Row, _bases, _Encoder, _identity, _logs, _predict
 
 KINDS = ("colour", "object", "relation")
 AXIS = np.random.default_rng(1).normal(size=(8, 24))
@@ -41,7 +41,7 @@ def test_without_corrections_the_vlms_own_distribution_comes_back():
     p, hidden, kinds = stacked(words(5))
     encoder = _Encoder.of(hidden.astype(np.float64))
     z = encoder(hidden.astype(np.float64), kinds)
-    given = _give(_bases(_logs(p)), z, _identity(5, z.shape[1]))
+    given = _predict(bases := _bases(_logs(p)), z, _identity(bases, z))
     assert np.abs(given - p).max() < 1e-3
 
 

@@ -729,7 +729,7 @@ def test_no_answer_raises_and_marks_nothing_as_missing(judge, images, reply, say
     judge.reply = reply
     with pytest.raises(Unanswered, match=rf"does not answer for 1 images \({says}.*score again") as raised:
         scorer.score(images[:1], ["red"])
-    assert raised.value.found == [[]] and scorer.missing == [{}]
+    assert raised.value.scores == [[]] and scorer.missing == [{}]
     assert len(judge.asked) == 2  # once, and one retry
 
 
@@ -761,7 +761,7 @@ def test_a_server_that_dies_midway_loses_nothing(judge, images):
     judge.reply = lambda payload: judge.good(payload) if len(judge.asked) <= 10 else None
     with pytest.raises(Unanswered) as raised:
         scorer.score(images, PROMPTS)
-    assert [len(scores) for scores in raised.value.found] == [6, 3, 0, 0]
+    assert [len(scores) for scores in raised.value.scores] == [6, 3, 0, 0]
     assert scorer.missing == [{}] * 4
 
 
@@ -784,7 +784,7 @@ def test_an_image_that_the_server_fails_on_does_not_block_the_others(judge, imag
     judge.reply = lambda p: as_reply("", 500) if "green" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered, match=r"for 1 images \(status 500") as raised:
         scorer.score(images, PROMPTS)
-    assert [len(scores) for scores in raised.value.found] == [6, 0, 0, 4]
+    assert [len(scores) for scores in raised.value.scores] == [6, 0, 0, 4]
     assert not raised.value.down and scorer.missing == [{}] * 4
 
 
