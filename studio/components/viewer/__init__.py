@@ -5,12 +5,11 @@ The pictures are the stored PNGs, their parameters still in them, as data URLs: 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from studio.components import source
-from studio.components.scripted import Scripted
+from studio.components.scripted import Scripted, moment
 from studio.components.thumbnails import data_url
 from studio.grids.axes import projects
 from studio.images.detecting import Opinion
@@ -56,7 +55,7 @@ def pair_value(
 ) -> dict[str, Any]:
     """The component's value: opens the viewer on two sides, or on one alone."""
     return {
-        "at": time.time_ns() // 1000,
+        "at": moment(),
         "prompt": prompt,
         "left": dict(left),
         "right": dict(right) if right else None,
@@ -69,8 +68,3 @@ class PairViewer(Scripted):
 
     SCRIPT = source("elements.js", "buttons.js", "viewer/viewer.js")
     TEMPLATE = '<div class="pair-viewer"></div>'
-    SCHEMA = {  # noqa: RUF012
-        "prompt": {"type": "string"},
-        "left": {"type": "object"},
-        "right": {"anyOf": [{"type": "object"}, {"type": "null"}]},
-    }
