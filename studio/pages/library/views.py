@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from data.store.labels import expected
 from studio.components import notices
 from studio.components.cards import cards
 from studio.components.table import badge, number, rows
@@ -133,19 +134,16 @@ def words(current: Mapping[int, Mapping[str, Any]], labels: Sequence[Mapping[str
         mine = label.get(index, {})
         cells: list[Any] = [said["word"] or f"word {index}", number(figure(mine.get("label")))]
         for name in machines:
-            cells.append(number(figure(_mean(said[name]))))
+            cells.append(number(figure(_value(said[name]))))
         cells += [number(figure(said["people"].get(who))) for who in people]
         body.append(cells)
     head = ["word", *(number(name) for name in ("label", *(SOURCES[m] for m in machines), *people))]
     return rows(head, body, empty="Nobody has scored this image yet.")
 
 
-def _mean(event: Mapping[str, Any] | None) -> float | None:
-    if not event:
-        return None
-    if event["score"] is not None:
-        return float(event["score"])
-    return sum(k * p for k, p in enumerate(event["distribution"])) / sum(event["distribution"])
+def _value(event: Mapping[str, Any] | None) -> float | None:
+    """The digit of an event, else its expected score."""
+    return event and (expected(event) if event["score"] is None else event["score"])
 
 
 def remarks(standing: Sequence[Mapping[str, Any]]) -> str:
