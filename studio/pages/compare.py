@@ -124,13 +124,17 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 with gr.Tabs():
                     with gr.Tab("Side by side"), gr.Row(equal_height=False):
                         with gr.Column(min_width=240):
-                            none = _image("Without projector", "image-none")
+                            none = shared.image(
+                                "image-none", "Without projector", buttons=["download", "fullscreen"]
+                            )
                             none_seen = DetectorLine(elem_id="detector-none")
                             none_total = shared.html()
                             none_words = WordScores(elem_id="words-none")
                             annotate_none = gr.Button("Annotate this", size="sm", elem_id="annotate-none")
                         with gr.Column(min_width=240):
-                            projected = _image(PROJECTED, "image-projected")
+                            projected = shared.image(
+                                "image-projected", PROJECTED, buttons=["download", "fullscreen"]
+                            )
                             projected_seen = DetectorLine(elem_id="detector-projected")
                             projected_total = shared.html()
                             projected_words = WordScores(elem_id="words-projected")
@@ -374,17 +378,6 @@ def sample_of(kept: Any, seed: Any, projected: bool) -> str:
             if id:
                 return id
     raise ValueError("There is no image here to annotate: compare something first.")
-
-
-def _image(label: str, name: str) -> gr.Image:
-    return gr.Image(
-        label=label,
-        format="png",
-        interactive=False,
-        buttons=["download", "fullscreen"],
-        elem_id=name,
-        elem_classes="picture",
-    )
 
 
 def _seed_choice(pairs: list[Pair], at: int = 0) -> Any:

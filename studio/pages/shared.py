@@ -75,6 +75,15 @@ def html(value: str = "", live: bool = False, **more: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, elem_classes=["bare", "live"] if live else "bare", **more)
 
 
+def image(elem_id: str, label: str | None = None, **more: Any) -> gr.Image:
+    """A stored image to be looked at; as PNG, since Gradio makes WebP of it otherwise."""
+    look: dict[str, Any] = {"buttons": ["fullscreen"], **more}
+    return gr.Image(
+        label=label, show_label=label is not None, format="png", interactive=False, elem_id=elem_id,
+        elem_classes="picture", **look,
+    )  # fmt: skip
+
+
 def heading(text: str) -> gr.HTML:
     """The heading of a tab's page, for screen readers: others see the tab itself."""
     return gr.HTML(f"<h2>{escape(text)}</h2>", apply_default_css=False, elem_classes=["bare", "tab-heading"])

@@ -68,7 +68,7 @@ class Selection:
 
     order: str = "uncertainty"
     blind: bool = False
-    filters: dict[str, str] = field(default_factory=dict)
+    filters: dict[str, Any] = field(default_factory=dict)
 
 
 def read_selection(kept: Any) -> Selection:

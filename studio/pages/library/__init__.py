@@ -133,14 +133,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                     annotate = gr.Button("Annotate this", variant="primary", elem_id="library-annotate")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=5, min_width=280):
-                        picture = gr.Image(
-                            show_label=False,
-                            format="png",
-                            interactive=False,
-                            buttons=["fullscreen"],
-                            elem_id="library-picture",
-                            elem_classes="picture",
-                        )
+                        picture = shared.image("library-picture")
                     with gr.Column(scale=7, min_width=300):
                         about = shared.html(elem_id="library-about")
                         remarks = shared.html(elem_id="library-remarks")

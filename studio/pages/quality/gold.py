@@ -54,10 +54,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
         with gr.Column(scale=5, min_width=300, elem_id="gold-panel"):
             hint = shared.html(notices.empty(ASK), elem_id="gold-hint")
             with gr.Column(visible=False) as panel:
-                picture = gr.Image(
-                    show_label=False, format="png", interactive=False, buttons=["fullscreen"],
-                    elem_id="gold-image", elem_classes="picture",
-                )  # fmt: skip
+                picture = shared.image("gold-image")
                 said = shared.html(elem_id="gold-said")
                 words = gr.Radio([], label="Word", elem_id="gold-words")
                 score = gr.Radio(
