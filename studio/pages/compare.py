@@ -97,7 +97,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 info=f"Whole numbers, such as 7, 8, 9 or 10-13; {MAX_SEEDS} at most.",
                 elem_id="seeds",
             )
-            randomise = gr.Button("Other seeds", size="sm", elem_id="other-seeds")
+            randomise = gr.Button("Other seeds", size="sm")
             noise = gr.Dropdown(NOISES, value="projected", label="Noise", info=NOISE_INFO, elem_id="noise")
             strength = gr.Slider(
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."

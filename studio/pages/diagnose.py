@@ -45,7 +45,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
                 label="Which experiment",
                 elem_id="experiment",
             )
-            question = shared.html(_question(first), elem_id="experiment-question")
+            question = shared.html(_question(first))
             forms, settings, defaults = {}, {}, studio.models.sampling()
             with gr.Accordion("Settings", open=False, elem_id="experiment-settings"):
                 for name, one in EXPERIMENTS.items():
@@ -66,7 +66,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         with gr.Column(scale=8, min_width=320):
             with gr.Column(visible=True) as nothing:
                 shared.html(notices.empty(EMPTY))
-            with gr.Column(visible=False, elem_id="experiment-card") as card:
+            with gr.Column(visible=False) as card:
                 title = shared.html(elem_id="experiment-title")
                 progress = shared.html(elem_id="experiment-progress")
                 with gr.Row():

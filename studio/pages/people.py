@@ -77,9 +77,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
         if identity.login_offered():
             gr.LoginButton(elem_id="login", min_width=150)
         note = shared.html(elem_id="who-note")
-        with gr.Accordion(
-            "Use this name on another browser", open=False, visible=not accounts, elem_id="who-elsewhere"
-        ) as elsewhere:
+        with gr.Accordion("Use this name on another browser", open=False, visible=not accounts) as elsewhere:
             gr.Markdown(HOW, elem_classes="quiet")
             mine = gr.Textbox(
                 label="The key of this browser",

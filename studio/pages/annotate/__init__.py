@@ -64,9 +64,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 unfilter = gr.Button(
                     "Choose all images", elem_classes="action", elem_id="to-all", visible=False
                 )
-                reorder = gr.Button(
-                    "Next: where the VLM is unsure", elem_classes="action", elem_id="to-order", visible=False
-                )
+                reorder = gr.Button("Show images that the VLM is unsure of", elem_classes="action", visible=False)
                 compare = gr.Button("Compare a prompt", elem_classes="action", elem_id="to-compare")
             with gr.Column(visible=False) as item:
                 about = shared.html(elem_id="about-item")

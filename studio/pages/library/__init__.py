@@ -121,13 +121,11 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                 amount = shared.html(elem_id="library-count")
                 pictures = Cards(label="Images", elem_id="library-images")
                 table = Table(caption=words_tab.CAPTION, visible=False, elem_id="library-labels")
-                compare = gr.Button(
-                    "Compare a prompt", visible=False, elem_classes="action", elem_id="library-compare"
-                )
+                compare = gr.Button("Compare a prompt", visible=False, elem_classes="action")
                 with gr.Row(visible=False) as paging:
                     back = gr.Button("Previous page", elem_id="library-previous")
                     on = gr.Button("Next page", elem_id="library-next")
-            with gr.Column(visible=False, elem_id="library-one") as one:
+            with gr.Column(visible=False) as one:
                 with gr.Row():
                     close = gr.Button("Back", elem_id="library-close")
                     annotate = gr.Button("Annotate this", variant="primary", elem_id="library-annotate")
@@ -135,8 +133,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                     with gr.Column(scale=5, min_width=280):
                         picture = shared.image("library-picture")
                     with gr.Column(scale=7, min_width=300):
-                        about = shared.html(elem_id="library-about")
-                        remarks = shared.html(elem_id="library-remarks")
+                        about = shared.html()
+                        remarks = shared.html()
                         words = Table(caption="Scores of each word, 0 to 9", elem_id="library-words")
                 history = Table(
                     caption="All that was said of it, the newest first", elem_id="library-history"

@@ -43,8 +43,8 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
             said = shared.html(elem_id="backup-said")
             table = Table(caption="Back-ups in the studio's folder; choose one", elem_id="backups")
             with gr.Row(visible=False) as of_one:
-                fetch = gr.Button("Download", elem_id="backup-download")
-            file = gr.File(label="To download", interactive=False, visible=False, elem_id="backup-file")
+                fetch = gr.Button("Download")
+            file = gr.File(label="To download", interactive=False, visible=False)
         with gr.Column(scale=5, min_width=300):
             gr.Markdown("### Restore")
             shared.html(
@@ -53,9 +53,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
                     "beside the database. Not while a run or a grid is on."
                 )
             )
-            given = gr.File(
-                label="A back-up of yours", file_count="single", elem_id="restore-file", height=120
-            )
+            given = gr.File(label="A back-up of yours", file_count="single", height=120)
             sure = gr.Checkbox(
                 label="Replace what is in the database now", value=False, elem_id="restore-sure"
             )

@@ -17,11 +17,7 @@ from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import Studio
 
 SHOWN = 20
-WORK: dict[str, Any] = {
-    "concurrency_id": CARRYING,
-    "concurrency_limit": 1,
-    "api_visibility": "private",
-}
+WORK: dict[str, Any] = {"concurrency_id": CARRYING, "concurrency_limit": 1, "api_visibility": "private"}
 NO_CHANGE = "No word would change."
 
 
@@ -56,12 +52,11 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 label="Format",
                 elem_id="export-format",
             )
-            meaning = shared.html(notices.quiet(transfer.OUT["jsonl"][2]), elem_id="export-meaning")
+            meaning = shared.html(notices.quiet(transfer.OUT["jsonl"][2]))
             features = gr.Checkbox(
                 label="With the VLM's hidden states",
                 info="Most of the bytes; the calibrator learns from them.",
                 value=True,
-                elem_id="export-features",
             )
             licence = _licence("export-licence")
             licence.visible = False
@@ -85,9 +80,8 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 type="password",
                 info="With the right to write. It is used once and kept nowhere.",
                 max_length=500,
-                elem_id="push-token",
             )
-            private = gr.Checkbox(label="Private", value=True, elem_id="push-private")
+            private = gr.Checkbox(label="Private", value=True)
             push_licence = _licence("push-licence")
             push = gr.Button("Push", elem_id="push")
             rights.admins(token, push)
@@ -149,12 +143,9 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             form = gr.Radio(
-                [(title, name) for name, (title, _) in transfer.IN.items()],
-                value="jsonl",
-                label="Format",
-                elem_id="import-format",
+                [(title, name) for name, (title, _) in transfer.IN.items()], value="jsonl", label="Format"
             )
-            meaning = shared.html(notices.quiet(transfer.IN["jsonl"][1]), elem_id="import-meaning")
+            meaning = shared.html(notices.quiet(transfer.IN["jsonl"][1]))
             file = gr.File(label="File", file_count="single", elem_id="import-file", height=150)
             shared.html(
                 notices.quiet(

@@ -62,14 +62,14 @@ class WordFilter:
 def build() -> tuple[gr.Row, list[Any]]:
     """The hidden row of controls; and its parts in the order of ``WordFilter.read``."""
     scores = [str(score) for score in range(10)]
-    with gr.Row(visible=False, elem_id="library-words-asked") as row:
+    with gr.Row(visible=False) as row:
         parts = [
             gr.Textbox(label="Word", placeholder="part of a word", max_length=LONGEST, elem_id="library-word", min_width=140),
-            gr.Dropdown([("All", ""), *((named(kind), kind) for kind in KINDS)], value="", label="Kind of word", elem_id="library-word-kind", min_width=118),
-            gr.Dropdown(scores, value="0", label="Label from", elem_id="library-label-from", min_width=90),
-            gr.Dropdown(scores, value="9", label="to", elem_id="library-label-to", min_width=90),
-            gr.Checkbox(label="Label differs from the VLM", elem_id="library-differs", min_width=160),
-            gr.Dropdown([(t, n) for n, t in ORDERS.items()], value="images", label="Order of words", elem_id="library-word-order", min_width=150),
+            gr.Dropdown([("All", ""), *((named(kind), kind) for kind in KINDS)], value="", label="Kind of word", min_width=118),
+            gr.Dropdown(scores, value="0", label="Label from", min_width=90),
+            gr.Dropdown(scores, value="9", label="to", min_width=90),
+            gr.Checkbox(label="Label differs from the VLM", min_width=160),
+            gr.Dropdown([(t, n) for n, t in ORDERS.items()], value="images", label="Order of words", min_width=150),
         ]  # fmt: skip
     return row, parts
 

@@ -75,7 +75,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
                 with gr.Column(scale=6, min_width=300):
                     against = Table(caption="Agreement by kind of word", elem_id="quality-against")
                     lacking = shared.html()
-            contested = shared.html(elem_id="quality-contested")
+            contested = shared.html()
             gallery = gr.Gallery(
                 show_label=False, format="png", columns=6, height="auto", allow_preview=False, object_fit="contain",
                 interactive=False, buttons=[], visible=False, elem_id="quality-gallery",

@@ -47,12 +47,12 @@ class GoldPart:
 def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any]) -> GoldPart:
     """look(): the figures that are known, or None."""
     sample = gr.Textbox(visible=False)
-    about = shared.html(elem_id="gold-about")
+    about = shared.html()
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             apart = Table(caption="Where people are furthest apart", elem_id="gold-apart")
         with gr.Column(scale=5, min_width=300, elem_id="gold-panel"):
-            hint = shared.html(notices.empty(ASK), elem_id="gold-hint")
+            hint = shared.html(notices.empty(ASK))
             with gr.Column(visible=False) as panel:
                 picture = shared.image("gold-image")
                 said = shared.html(elem_id="gold-said")

@@ -52,7 +52,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     with gr.Accordion("What to draw", open=True, elem_id="seeds-form") as drawer:
         form = seeds_form.build(studio)
-    with gr.Column(visible=True, elem_id="seeds-empty") as nothing:
+    with gr.Column(visible=True) as nothing:
         shared.html(notices.empty(EMPTY))
         example = gr.Button("Make a small grid", elem_classes="action", elem_id="seeds-example")
     grid = SeedGrid(elem_id="seed-grid")

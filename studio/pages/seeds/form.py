@@ -58,9 +58,7 @@ def build(studio: Studio) -> Form:
             elem_id="seeds-seeds",
         )  # fmt: skip
         with gr.Column(scale=2, min_width=180):
-            keep = gr.Checkbox(
-                True, label="Lock the seeds", info="Else each start draws new ones.", elem_id="seeds-lock"
-            )
+            keep = gr.Checkbox(True, label="Lock the seeds", info="Else each start draws new ones.")
             randomise = gr.Button("Randomise", size="sm", elem_id="seeds-random")
     with gr.Row(equal_height=False):
         chosen = gr.Dropdown(
@@ -73,7 +71,6 @@ def build(studio: Studio) -> Form:
             "layers left out. Others can be written: pag-4.",
             scale=5,
             min_width=300,
-            elem_id="seeds-methods",
         )
         strengths = gr.Textbox(
             "1", label="Strengths", info="0,0.5,1 or 0-1 (+0.25)", elem_id="seeds-strengths", **axis

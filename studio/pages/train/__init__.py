@@ -67,7 +67,7 @@ def build(
             meaning = gr.Markdown(KINDS["cycle"][1], elem_classes="quiet")
             source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
             labels = shared.html(elem_id="labels")
-            with gr.Accordion("More settings", open=False, elem_id="more-settings"):
+            with gr.Accordion("More settings", open=False):
                 defaults = studio.runs.defaults("cycle")
                 settings, heads = {}, {}
                 with gr.Column(elem_id="settings"):
@@ -79,7 +79,7 @@ def build(
             start = gr.Button("Start training", variant="primary", elem_id="start")
             rights.admins()  # start and roll back are off while something is on, too: see() has them
             elsewhere = shared.html(elem_id="train-elsewhere")
-            again = gr.Button(ROUND, elem_id="next-round")
+            again = gr.Button(ROUND)
             shared.html(
                 '<p class="quiet">With the projector in use, on training prompts: what it has learned wrong shows only in '
                 "images that it makes. Correct them, then train again.</p>"
@@ -88,7 +88,7 @@ def build(
             with gr.Column(visible=True) as nothing:
                 shared.html(notices.empty(EMPTY))
                 annotate = gr.Button("Correct some words", elem_classes="action", elem_id="to-annotate")
-            with gr.Column(visible=False, elem_id="run-card") as card:
+            with gr.Column(visible=False) as card:
                 title = shared.html(elem_id="run-title")
                 progress = shared.html(elem_id="run-progress")
                 with gr.Row():
@@ -101,9 +101,7 @@ def build(
                             result = gr.Plot(
                                 show_label=False, visible=False, elem_id="heldout", min_width=300
                             )
-                            gain = gr.Plot(
-                                show_label=False, visible=False, elem_id="heldout-change", min_width=340
-                            )
+                            gain = gr.Plot(show_label=False, visible=False, min_width=340)
                         verdict = shared.html(elem_id="verdict")
                         with gr.Row(visible=False) as decision:
                             promote = gr.Button("Promote", variant="primary", elem_id="promote")
@@ -111,7 +109,7 @@ def build(
                                 label="even if it is worse", value=False, elem_id="force", min_width=120
                             )
                             rights.admins(promote, force)
-                        seeds = shared.html(elem_id="run-seeds")
+                        seeds = shared.html()
                     samples = run_samples.build(studio, chosen, who)
                     more = run_page.build(studio, chosen, rights)
             with gr.Column(visible=False) as list_of_runs:

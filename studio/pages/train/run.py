@@ -40,14 +40,14 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
     """The tabs after Result; chosen holds the run's id."""
     with gr.Tab("Settings", id="run-settings"):
         settings = Table(caption="Settings, those that were chosen first", elem_id="run-settings")
-        labels = shared.html(elem_id="run-labels")
+        labels = shared.html()
     with gr.Tab("Family", id="run-family"):
-        parents = Table(caption="Where it comes from, the nearest first", elem_id="run-parents")
-        children = Table(caption="What came of it", elem_id="run-children")
-        events = Table(caption="When it was put into use", elem_id="run-events")
+        parents = Table(caption="Where it comes from, the nearest first")
+        children = Table(caption="What came of it")
+        events = Table(caption="When it was put into use")
     with gr.Tab("Compare", id="run-compare"):
         other = gr.Dropdown([], value=None, label="Another run", elem_id="other-run", interactive=True)
-        verdict = shared.html(elem_id="runs-verdict")
+        verdict = shared.html()
         plot = gr.Plot(show_label=False, visible=False, elem_id="runs-heldout")
         differences = Table(caption="", elem_id="runs-differences")
     with gr.Tab("Card", id="run-card-text"):
@@ -57,8 +57,8 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
             )
             packed = gr.DownloadButton(visible="hidden", elem_id="packed-run")
         text = gr.Markdown(elem_id="model-card", sanitize_html=True)
-        with gr.Accordion("Delete this run", open=False, elem_id="run-delete"):
-            what = shared.html(elem_id="delete-what")
+        with gr.Accordion("Delete this run", open=False):
+            what = shared.html()
             sure = gr.Checkbox(label="Yes, delete its files", value=False, elem_id="delete-sure")
             delete = gr.Button("Delete this run", variant="stop", interactive=False, elem_id="delete-run")
             rights.admins(sure)

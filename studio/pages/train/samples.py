@@ -36,7 +36,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
     with gr.Tab("Samples", id="run-samples"):
         with gr.Row(equal_height=True):
             prompt = gr.Dropdown(
-                studio.prompts.of("heldout", PROMPTS), allow_custom_value=True, label="Prompt", elem_id="samples-prompt",
+                studio.prompts.of("heldout", PROMPTS), allow_custom_value=True, label="Prompt",
                 info="Held out, or one of your own.", scale=4, min_width=240,
             )  # fmt: skip
             seeds = gr.Textbox(SEEDS, label="Seeds", elem_id="samples-seeds", scale=1, min_width=100)
