@@ -66,5 +66,5 @@ def pair_value(
 class PairViewer(Scripted):
     """Value: what ``pair_value`` makes, or None. Events with data {sample}: ``annotate``, ``reuse`` its settings, ``reseed``: its seed alone."""
 
-    SCRIPT = source("elements.js", "buttons.js", "viewer/viewer.js")
+    SCRIPT = source("elements.js", "buttons.js", "dialog.js", "viewer/viewer.js")
     TEMPLATE = '<div class="pair-viewer"></div>'

@@ -65,5 +65,5 @@ class BlindVote(Scripted):
     """Value: what ``ballot`` or ``outcome`` makes, or None. Events: ``cast`` {round, token, choice};
     ``finish`` and ``again`` {token: the round}: the result, and another pair after it."""
 
-    SCRIPT = source("elements.js", "buttons.js", "vote/vote.js")
+    SCRIPT = source("elements.js", "buttons.js", "dialog.js", "vote/vote.js")
     TEMPLATE = '<div class="blind-vote"></div>'
