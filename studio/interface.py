@@ -22,6 +22,7 @@ from studio.access.guard import Access, Guard
 from studio.access.identity import on_space
 from studio.access.limits import MAX_UPLOAD
 from studio.components import notices
+from studio.components.guide import Guide
 from studio.components.scripted import text
 from studio.errors import sentence
 from studio.exchange import webhook
@@ -77,7 +78,7 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
     with page:
         html(notices.head(TITLE, WHAT))
         state = html(_state(loading), elem_id="studio-state", live=True)
-        watch, kept, steps = gr.Timer(1.0), memory.build(studio, page), first.place()
+        watch, kept, steps = gr.Timer(1.0), memory.build(studio, page), Guide(elem_id="studio-guide")
         banner(studio, page, backup)
         limited = people.Rights(studio)
         with gr.Tabs(selected="compare", elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -159,7 +160,7 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         wanted = gr.Textbox(visible=False)  # the sample of a link
         kept.recalled.then(follow, None, [tabs, wanted], **ASKED)
         wanted.change(open_wanted, [wanted, *inputs], outputs, **ASKED).then(None, None, None, js=FOLLOWED)
-        seeing.viewer.annotate(open_viewed, inputs, outputs, **ASKED)
+        seeing.annotate(open_viewed, inputs, outputs, **ASKED)
         keeping.annotate.click(open_wanted, [keeping.chosen, *inputs], outputs, **ASKED)
         for button, tab in (
             (judging.annotate, "annotate"),

@@ -67,11 +67,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
             with gr.Column(visible=True) as nothing:
                 shared.html(notices.empty(EMPTY))
             with gr.Column(visible=False) as card:
-                title = shared.html(elem_id="experiment-title")
-                progress = shared.html(elem_id="experiment-progress")
-                with gr.Row():
-                    stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-experiment")
-                    resume = gr.Button("Go on", variant="primary", visible=False, elem_id="resume-experiment")
+                head = listing.card_head("experiment", "Go on", "resume-experiment")
                 with gr.Row(visible=False) as files:
                     downloads = [
                         gr.DownloadButton(label, size="sm", elem_id=f"download-{name.rpartition('.')[2]}")
@@ -85,18 +81,16 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
                     _report(studio, run)
 
     every = [field for form in settings.values() for field in form.values()]
-    all_parts = [drawn, chosen, nothing, card, title, progress, stop, resume, files, *downloads, opened, list_of_runs,
-                 table, start, elsewhere]  # fmt: skip
+    tab = listing.Tab(True, chosen, drawn, elsewhere, nothing, card, *head, list_of_runs, table)
+    all_parts = [*tab.parts, files, *downloads, opened, start]
 
-    def live(state: dict[str, Any], may: bool) -> Update:
-        """A run's card: how it stands, and its report."""
+    def live(state: dict[str, Any]) -> Update:
+        """A run's report."""
         run, done = state["run"], state["state"] == "done"
         paths = _files(studio, run) if done else [None] * len(FILES)
         return {
             # a report has its own title
-            title: "" if any(paths) else listing.title(_name(run), run, state_id="experiment-state"),
-            progress: listing.how_far(state),
-            **dict(zip((stop, resume), listing.buttons(state["state"], may), strict=True)),
+            tab.title: "" if any(paths) else listing.title(_name(run), run, state_id="experiment-state"),
             files: gr.update(visible=any(paths)),
             **{
                 part: gr.update(value=path, visible=path is not None)
@@ -109,20 +103,13 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
         administrator, or where everyone is."""
         seen = listing.seen(studio, True, asked)
-        states = [(run["id"], run["state"], run["message"]) for run in [*seen.runs, *seen.on]]
-        stamp = listing.digest([seen.shown, states, may, listing.stamp(seen.state)])
+        stamp = listing.digest([seen.shown, seen.states, may, listing.stamp(seen.state)])
         if stamp == known:
             return gr.skip()
         return {
-            drawn: stamp,
-            chosen: seen.shown,
-            nothing: gr.update(visible=not seen.shown),
-            card: gr.update(visible=bool(seen.shown)),
-            **(live(seen.state, may) if seen.state else {}),
-            list_of_runs: gr.update(visible=bool(seen.runs)),
-            table: _table(seen.runs, seen.shown),
+            **tab.shown(seen, may, stamp, _table(seen.runs, seen.shown)),
+            **(live(seen.state) if seen.state else {}),
             start: gr.update(interactive=may and not seen.on),
-            elsewhere: listing.elsewhere(seen.on, experiments=True),
         }
 
     @shows_errors
@@ -145,18 +132,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         if "size" in form:
             form["size"].input(_sizes(name), form["size"], list(form.values()), **ASKED)
     start.click(begin, [who, which, *every], all_parts, **ASKED)
-    return listing.wire(
-        studio,
-        page,
-        memory,
-        see,
-        all_parts,
-        table=table,
-        stop=stop,
-        resume=resume,
-        chosen=chosen,
-        drawn=drawn,
-    )
+    return listing.wire(studio, page, memory, tab, see, all_parts)
 
 
 def _question(name: Any) -> str:

@@ -17,6 +17,7 @@ import gradio as gr
 
 from studio.components import notices, table
 from studio.components.table import Table, picked
+from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.shared import ASKED, QUICK, Update, admin, manages, shows_errors
 from studio.studio import Studio
@@ -50,6 +51,59 @@ class Seen:
     on: list[dict[str, Any]]
     shown: str
     state: dict[str, Any] | None
+
+    @property
+    def states(self) -> list[tuple[str, str, str]]:
+        return [(run["id"], run["state"], run["message"]) for run in [*self.runs, *self.on]]
+
+
+@dataclass(frozen=True)
+class Tab:
+    """The parts that Train and Diagnose share: the list of runs, and the card of the run that is chosen."""
+
+    experiments: bool
+    chosen: gr.State
+    drawn: gr.Textbox
+    elsewhere: gr.HTML
+    nothing: gr.Column
+    card: gr.Column
+    title: gr.HTML
+    progress: gr.HTML
+    stop: gr.Button
+    resume: gr.Button
+    listed: gr.Column
+    table: Table
+
+    @property
+    def parts(self) -> list[Any]:
+        return [self.chosen, self.drawn, self.elsewhere, self.nothing, self.card, self.title, self.progress, self.stop,
+                self.resume, self.listed, self.table]  # fmt: skip
+
+    def shown(self, seen: Seen, may: bool, stamp: str, table: dict[str, Any]) -> Update:
+        """The parts as the store has them, but for the title; may: whether this visitor may stop and resume."""
+        update: Update = {
+            self.chosen: seen.shown,
+            self.drawn: stamp,
+            self.elsewhere: elsewhere(seen.on, self.experiments),
+            self.nothing: gr.update(visible=not seen.shown),
+            self.card: gr.update(visible=bool(seen.shown)),
+            self.listed: gr.update(visible=bool(seen.runs)),
+            self.table: table,
+        }
+        if seen.state:
+            state = seen.state["state"]
+            update[self.progress] = how_far(seen.state)
+            update[self.stop] = gr.update(visible=may and state in ON)
+            update[self.resume] = gr.update(visible=may and state in ("stopped", "interrupted", "failed"))
+        return update
+
+
+def card_head(name: str, resume: str, resume_id: str) -> tuple[gr.HTML, gr.HTML, gr.Button, gr.Button]:
+    """The top of a run's card: title, progress, Stop and Resume."""
+    title, progress = shared.html(elem_id=f"{name}-title"), shared.html(elem_id=f"{name}-progress")
+    with gr.Row():
+        stop = gr.Button("Stop", variant="stop", visible=False, elem_id=f"stop-{name}")
+        return title, progress, stop, gr.Button(resume, variant="primary", visible=False, elem_id=resume_id)
 
 
 def seen(studio: Studio, experiments: bool, asked: Any) -> Seen:
@@ -135,24 +189,13 @@ def how_far(state: dict[str, Any]) -> str:
     return notices.notice(problem, state["state"] != "stopped")
 
 
-def buttons(state: str, may: bool) -> list[Any]:
-    """Updates of Stop and of Resume, which only those see who may press them."""
-    ended = state in ("stopped", "interrupted", "failed")
-    return [gr.update(visible=may and state in ON), gr.update(visible=may and ended)]
-
-
 def wire(
     studio: Studio,
     page: gr.Blocks,
     memory: Memory,
+    tab: Tab,
     see: See,
     outputs: list[Any],
-    *,
-    table: Table,
-    stop: gr.Button,
-    resume: gr.Button,
-    chosen: gr.State,
-    drawn: gr.Textbox,
 ) -> Opener:
     """The events that both tabs have: opening the page, polling, choosing a run, Stop and Resume. see(run, what is
     drawn, may) is the page with that run, for one who may start and stop, or may not."""
@@ -183,10 +226,10 @@ def wire(
         studio.runs.resume(run)
         return see(run, "", True)
 
-    table.pick(pick, who, outputs, **ASKED)
-    stop.click(halt, [chosen, who], outputs, **ASKED)
-    resume.click(go_on, [chosen, who], outputs, **ASKED)
-    gr.Timer(SECONDS).tick(tick, [chosen, drawn, who], outputs, **QUICK)
+    tab.table.pick(pick, who, outputs, **ASKED)
+    tab.stop.click(halt, [tab.chosen, who], outputs, **ASKED)
+    tab.resume.click(go_on, [tab.chosen, who], outputs, **ASKED)
+    gr.Timer(SECONDS).tick(tick, [tab.chosen, tab.drawn, who], outputs, **QUICK)
     page.load(restore, who, outputs, js=memory.known([who]), **QUICK)
     return Opener(outputs, lambda run, may: see(run, "", may))
 

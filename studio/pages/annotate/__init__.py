@@ -48,7 +48,7 @@ class AnnotateTab:
     inputs: list[Any]
     outputs: list[Any]
     compare: gr.Button
-    renamed: people.Renamed
+    renamed: gr.JSON
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
@@ -64,7 +64,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 unfilter = gr.Button(
                     "Choose all images", elem_classes="action", elem_id="to-all", visible=False
                 )
-                reorder = gr.Button("Show images that the VLM is unsure of", elem_classes="action", visible=False)
+                reorder = gr.Button(
+                    "Show images that the VLM is unsure of", elem_classes="action", visible=False
+                )
                 compare = gr.Button("Compare a prompt", elem_classes="action", elem_id="to-compare")
             with gr.Column(visible=False) as item:
                 about = shared.html(elem_id="about-item")
@@ -113,7 +115,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def drawn(view: SampleView | None, writer: str, selection: Selection, **more: Any) -> Update:
         """The image with its words, or why there is none."""
         # so that the chips rest, and what stands beside them is counted, also where nothing else differs
-        more["drawn"] = now()
+        more["drawn"], order = now(), notices.quiet(studio.annotation.why_next(selection.order))
         if view is None:
             says = none_left(writer, selection)
             button = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
@@ -125,7 +127,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 picture: gr.update(value=None, visible=False),
                 about: "",
                 words: chips([], who=writer, **more),
-                why: _why(studio, selection),
+                why: order,
                 place: "",
             }
         image, shown = shared.picture(view.image_path), desk.item(studio, view.id, writer, selection.blind)
@@ -135,7 +137,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             picture: gr.update(value=image, visible=True),
             about: _about(shown.view, image is None, studio.settings.confirm == "yes"),
             words: face(shown, writer, selection, shown.last, **more),
-            why: _why(studio, selection),
+            why: order,
             place: view.id,
         }
 
@@ -286,7 +288,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     shown, chosen = [words, who, place, view], [who, place, *controls.inputs]
     tab.select(fill, shown, whole, js=memory.known(shown, queue=view), **QUICK)
-    renamed.names.change(rename, [renamed.names, place, view], whole, **QUICK)
+    renamed.change(rename, [renamed, place, view], whole, **QUICK)
     gr.on([c.input for c in (order, *controls.filters)], choose, chosen, [view, *whole], **ASKED)
     blind.input(cover, chosen, [view, *whole], **ASKED)
     presets = [reorder.click(lambda: "uncertainty", None, order, **ASKED)]
@@ -294,9 +296,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         presets.append(
             all_images.click(lambda: [ANY] * len(controls.filters), None, controls.filters, **ASKED)
         )
-    if "prompt" in WISHES:
-        prompt = controls.filters[WISHES.index("prompt")]
-        presets.append(controls.only.click(this_prompt, place, prompt, **ASKED))
+    prompt = controls.filters[WISHES.index("prompt")]
+    presets.append(controls.only.click(this_prompt, place, prompt, **ASKED))
     for preset in presets:
         preset.then(choose, chosen, [view, *whole], **QUICK)
     asks = {"js": memory.known([who, view], queue=view), **QUICK}
@@ -306,10 +307,6 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     words.rested(rested, [who, view], record, **asks)
     history.pick(reopen, [who, view], whole, **ASKED)
     return AnnotateTab(open_sample, [who, view], whole, compare, renamed)
-
-
-def _why(studio: Studio, selection: Selection) -> str:
-    return notices.quiet(studio.annotation.why_next(selection.order))
 
 
 def _history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,7 @@ class LibraryTab:
     compare: gr.Button
     run: gr.Textbox
     runs: Table
-    pick_run: Any
+    pick_run: Callable[[gr.EventData], tuple[str, str]]
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> LibraryTab:
@@ -140,7 +141,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                     caption="All that was said of it, the newest first", elem_id="library-history"
                 )
         with gr.Tab("Runs", id="library-runs") as panel:
-            runs = runs_tab.build(studio, panel)
+            runs, pick_run = runs_tab.build(studio, panel)
         exchange.build(studio, who, rights)
         backup.build(studio, who, rights)
 
@@ -252,7 +253,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     for part in (pictures, table):
         part.pick(open_one, who, detail, **ASKED)
     close.click(closed, None, [listed, one], **ASKED)
-    return LibraryTab(chosen, annotate, compare, run, runs.table, runs.pick_run)
+    return LibraryTab(chosen, annotate, compare, run, runs, pick_run)
 
 
 def _points(label: str, value: Any) -> float:

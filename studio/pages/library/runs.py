@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -27,16 +26,8 @@ FRESH = "Nothing was trained or measured yet: begin in Train or Diagnose."
 NONE = "No run matches. Take a filter away, or search for less."
 
 
-@dataclass
-class RunsPart:
-    """``table``, whose ``pick_run(event)`` is (id, kind) of the run that was chosen."""
-
-    table: Table
-    pick_run: Any
-
-
-def build(studio: Studio, tab: gr.Tab) -> RunsPart:
-    """The panel; it is filled when its tab is opened."""
+def build(studio: Studio, tab: gr.Tab) -> tuple[Table, Callable[[gr.EventData], tuple[str, str]]]:
+    """The panel, filled when its tab is opened; returns its table, and what reads (id, kind) of a run picked in it."""
     with gr.Row(equal_height=False):
         text = gr.Textbox(
             label="Search runs", placeholder="what it is, its id, a name or a message", max_length=LONGEST,
@@ -75,17 +66,12 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
             place: number,
         }
 
+    def turned(by: int) -> Callable[..., Update]:
+        return shows_errors(lambda number, *given: listed(max(0, number + by), given))
+
     @shows_errors
     def first(*given: Any) -> Update:
         return listed(0, given)
-
-    @shows_errors
-    def forward(number: int, *given: Any) -> Update:
-        return listed(number + 1, given)
-
-    @shows_errors
-    def backward(number: int, *given: Any) -> Update:
-        return listed(max(0, number - 1), given)
 
     def pick_run(event: gr.EventData) -> tuple[str, str]:
         run = studio.runs.get(picked(event._data))
@@ -95,9 +81,9 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
     text.change(first, asked, page, trigger_mode="multiple", **QUICK)
     for part in (kind, state, order):
         part.input(first, asked, page, **ASKED)
-    on.click(forward, [place, *asked], page, **ASKED)
-    back.click(backward, [place, *asked], page, **ASKED)
-    return RunsPart(table, pick_run)
+    on.click(turned(1), [place, *asked], page, **ASKED)
+    back.click(turned(-1), [place, *asked], page, **ASKED)
+    return table, pick_run
 
 
 def _kind(kind: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -38,16 +36,10 @@ CHANGES = 64  # comparisons of two columns that are kept
 DOWNLOAD = "() => setTimeout(() => document.querySelector('#seeds-zip')?.click(), 50)"
 
 
-@dataclass
-class SeedsTab:
-    """What the page listens to: ``viewer.annotate`` says which sample to open in Annotate."""
-
-    viewer: PairViewer
-
-
-def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> SeedsTab:
+def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> PairViewer:
+    """The tab; returns the viewer, whose ``annotate`` says which sample to open in Annotate."""
     sittings = Sittings(studio)
-    changes: OrderedDict[tuple, dict[str, Any]] = OrderedDict()
+    changes: dict[tuple[Any, ...], dict[str, Any]] = {}
     who = memory.who
 
     with gr.Accordion("What to draw", open=True, elem_id="seeds-form") as drawer:
@@ -239,7 +231,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         """The form as a picture says, and what of the picture was left out."""
         settings = png_text.read_png(content)
         fields = seeds_form.of_picture(settings, studio.grids.methods())
-        seeds_form.checked(fields)
+        check_grid(*fields)  # held to the same bounds as what is typed
         return {**filled(fields), drawer: gr.update(open=True)}, settings["note"]
 
     @shows_errors
@@ -305,4 +297,4 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         [tab.select, *(field.change for field in form.fields)],
         seeds_form.planned, form.fields, form.plan, trigger_mode="always_last", **QUICK,
     )  # fmt: skip
-    return SeedsTab(pair)
+    return pair

@@ -89,11 +89,7 @@ def build(
                 shared.html(notices.empty(EMPTY))
                 annotate = gr.Button("Correct some words", elem_classes="action", elem_id="to-annotate")
             with gr.Column(visible=False) as card:
-                title = shared.html(elem_id="run-title")
-                progress = shared.html(elem_id="run-progress")
-                with gr.Row():
-                    stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-run")
-                    resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
+                head = listing.card_head("run", "Resume", "resume")
                 with gr.Tabs(elem_id="run-tabs"):
                     with gr.Tab("Result", id="run-result"):
                         plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
@@ -119,13 +115,12 @@ def build(
                     back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
                 rights.admins()
 
-    all_parts = [
-        drawn, chosen, labels, nothing, card, title, progress, stop, resume, plot, result, gain, verdict, decision, seeds,
-        *samples.outputs, *more.outputs, list_of_runs, table, start, again, elsewhere, back,
-    ]  # fmt: skip
+    tab = listing.Tab(False, chosen, drawn, elsewhere, nothing, card, *head, list_of_runs, table)
+    all_parts = [*tab.parts, labels, plot, result, gain, verdict, decision, seeds, *samples.outputs, *more.outputs, start,
+                 again, back]  # fmt: skip
 
-    def live(state: dict[str, Any], may: bool) -> Update:
-        """A run's card: how it stands, and its result."""
+    def live(state: dict[str, Any]) -> Update:
+        """A run's result."""
         run, done = state["run"], state["state"] == "done"
         heldout = (run["metrics"] or {}).get("heldout")
         plots = {
@@ -135,9 +130,7 @@ def build(
         }
         promotable = done and run["kind"] not in ("warmup", "round") and not run["promoted"]
         return {
-            title: _title(run),
-            progress: listing.how_far(state),
-            **dict(zip((stop, resume), listing.buttons(state["state"], may), strict=True)),
+            tab.title: _title(run),
             **{part: gr.update(value=figure, visible=figure is not None) for part, figure in plots.items()},
             verdict: _verdict(studio, run) if done else "",
             decision: gr.update(visible=promotable),
@@ -149,28 +142,21 @@ def build(
         administrator, or where everyone is."""
         seen, counts = listing.seen(studio, False, asked), studio.status()
         promoted = [run["id"] for run in seen.runs if run["promoted"]]
-        states = [(run["id"], run["state"], run["message"]) for run in [*seen.runs, *seen.on]]
-        still = listing.digest([seen.shown, promoted, may, states])
+        still = listing.digest([seen.shown, promoted, may, seen.states])
         told_of = _labels(counts["scored"], counts["corrections"])
         stamp = f"{still} {listing.digest([told_of, listing.stamp(seen.state)])}"
         if stamp == known:
             return gr.skip()
         free = gr.update(interactive=may and not seen.on)
         update = {
-            drawn: stamp,
-            chosen: seen.shown,
+            **tab.shown(seen, may, stamp, _table(seen.runs, seen.shown)),
             labels: told_of,
-            nothing: gr.update(visible=not seen.shown),
-            card: gr.update(visible=bool(seen.shown)),
-            list_of_runs: gr.update(visible=bool(seen.runs)),
-            table: _table(seen.runs, seen.shown),
             start: free,
             again: free,
-            elsewhere: listing.elsewhere(seen.on, experiments=False),
             back: gr.update(interactive=may and bool(promoted)),
         }
         if seen.state:
-            update |= live(seen.state, may)
+            update |= live(seen.state)
         if seen.shown and not (isinstance(known, str) and known.startswith(still)):
             update |= {**samples.values(seen.shown), **more.values(seen.shown)}
         return update
@@ -231,19 +217,7 @@ def build(
     promote.click(put_into_use, [chosen, force, who], all_parts, **ASKED)
     back.click(roll_back, [chosen, who], all_parts, **ASKED)
     more.delete.click(remove, [chosen, more.sure, who], all_parts, **ASKED)
-    opener = listing.wire(
-        studio,
-        page,
-        memory,
-        see,
-        all_parts,
-        table=table,
-        stop=stop,
-        resume=resume,
-        chosen=chosen,
-        drawn=drawn,
-    )
-    return annotate, opener
+    return annotate, listing.wire(studio, page, memory, tab, see, all_parts)
 
 
 def _settings(kind: str) -> dict[str, Field]:
