@@ -79,10 +79,11 @@ def empty(text: str) -> str:
 
 def left(seconds: float | None) -> str:
     """Remaining time in words."""
-    if seconds is None or seconds <= 0:
-        return ""
+    return f"about {duration(seconds)} left" if seconds and seconds > 0 else ""
+
+
+def duration(seconds: float) -> str:
+    """A duration in words."""
     if seconds < 90:
-        return f"about {max(1, round(seconds))} s left"
-    if seconds < 5400:
-        return f"about {round(seconds / 60)} min left"
-    return f"about {seconds / 3600:.1f} h left"
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

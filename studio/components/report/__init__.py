@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 from typing import Any
 
@@ -23,8 +23,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from studio.components import source
+from studio.components.notices import duration
 from studio.components.report import plots
-from studio.components.report.plots import decimals, interval, items, number, said
+from studio.components.report.plots import decimals, interval, items, listed, number, said
 
 Cell = str | dict[str, str]
 
@@ -144,12 +145,8 @@ def _facts(report: Mapping[str, Any]) -> str:
 
 
 def took(seconds: float | None) -> str:
-    """A duration in words."""
-    if seconds is None or seconds < 0:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    """A duration in words; '' for none."""
+    return "" if seconds is None or seconds < 0 else duration(seconds)
 
 
 def _date(iso: str) -> str:
@@ -157,18 +154,12 @@ def _date(iso: str) -> str:
         when = datetime.fromisoformat(iso)
     except ValueError:
         return iso
-    return f"{when.day} {when:%B %Y, %H:%M}" + (
-        " UTC" if when.utcoffset() is not None and not when.utcoffset() else ""
-    )
+    return f"{when.day} {when:%B %Y, %H:%M}{' UTC' if when.utcoffset() == timedelta(0) else ''}"
 
 
 def _table(spec: Mapping[str, Any]) -> tuple[str, list[Cell], list[list[Cell]], str]:
-    def listed(name: str) -> list[Any]:
-        value = spec.get(name)
-        return list(value) if isinstance(value, list | tuple) else []
-
-    names, percent = [str(name) for name in listed("columns")], set(map(str, listed("percent")))
-    given = [list(row) if isinstance(row, list | tuple) else [row] for row in listed("rows")]
+    names, percent = list(map(str, listed(spec, "columns"))), set(map(str, listed(spec, "percent")))
+    given = [list(row) if isinstance(row, list | tuple) else [row] for row in listed(spec, "rows")]
     wide = max([len(names), *map(len, given)])
     given = [row + [None] * (wide - len(row)) for row in given]
     shares = [i < len(names) and names[i] in percent for i in range(wide)]

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from textwrap import wrap
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from studio.components.figures import SOFT, dressed
+from studio.components.figures import SOFT, dressed, number
 
 NOTHING = "There are no values to draw."
 LONG = 8  # characters of a category from which the categories stand one below the other
@@ -85,21 +86,15 @@ def styles(report: Mapping[str, Any]) -> list[dict[str, Style]]:
     return looks
 
 
-def items(holder: Any, name: str) -> list[Mapping[str, Any]]:
+def items(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """The dicts of a list in a report; none where it has another form."""
-    value = holder.get(name) if isinstance(holder, Mapping) else None
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list | tuple) else []
+    return [one for one in listed(holder, name) if isinstance(one, Mapping)]
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        known = float(value)
-    except OverflowError:
-        return None
-    return known if math.isfinite(known) else None
+def listed(holder: Mapping[str, Any], name: str) -> list[Any]:
+    """A list in a report; an empty one where it has another form."""
+    value = holder.get(name)
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def said(value: Any) -> str:
@@ -131,30 +126,16 @@ def interval(estimate: float, low: float | None, high: float | None, digits: int
 def points(one: Mapping[str, Any]) -> Points:
     """The points of a series that can be drawn."""
 
-    def column(name: str) -> list[Any]:
-        value = one.get(name)
-        return list(value) if isinstance(value, list | tuple) else []
-
-    x, y, text = column("x"), column("y"), column("text")
-    low, high = column("low"), column("high")
-    kept = [i for i in range(min(len(x), len(y))) if number(y[i]) is not None and _is_place(x[i])]
-
-    def bound(given: list[Any], i: int) -> float | None:
-        return number(given[i]) if i < len(given) else None
-
-    whole = [i for i in kept if bound(low, i) is not None and bound(high, i) is not None]
-    return Points(
-        str(one.get("name") or ""),
-        [x[i] for i in kept],
-        [float(y[i]) for i in kept],
-        [bound(low, i) if i in whole else None for i in kept],
-        [bound(high, i) if i in whole else None for i in kept],
-        [str(text[i]) if i < len(text) and text[i] is not None else "" for i in kept],
-    )
-
-
-def _is_place(x: Any) -> bool:
-    return isinstance(x, str) or number(x) is not None
+    columns = [listed(one, name) for name in ("x", "y", "low", "high", "text")]
+    kept: list[tuple[Any, ...]] = []
+    for x, y, low, high, text in itertools.zip_longest(*columns):
+        if number(y) is not None and (isinstance(x, str) or number(x) is not None):
+            bounds = [number(low), number(high)]
+            if None in bounds:
+                bounds = [None, None]
+            kept.append((x, float(y), *bounds, "" if text is None else str(text)))
+    x, y, low, high, text = zip(*kept, strict=True) if kept else ((),) * 5
+    return Points(str(one.get("name") or ""), list(x), list(y), list(low), list(high), list(text))
 
 
 # -- the parts of a plot
@@ -214,7 +195,8 @@ class Axis:
         step = 0.012 * self._beside * ((k + 1) // 2) * (-1) ** k
         return x * math.exp(step) if self.log else x + step
 
-    def dress(self, figure: go.Figure) -> None:
+    def dress(self, figure: go.Figure, first: Points, height: int) -> go.Figure:
+        """The figure with its axes, the line of reference and the common layout. first: its first series."""
         figure.update_xaxes(
             title_text=name_of(self.spec.get("x") or "", 40), type="log" if self.log else "linear"
         )
@@ -223,6 +205,8 @@ class Axis:
         if shown:
             names = [name_of(said(x), 10) for x in (self.names or self.ticks)]
             figure.update_xaxes(tickvals=shown, ticktext=names)
+        reference(figure, self.spec, False, self.places(first)[0])
+        return dressed(figure, height, legend=legend(figure))
 
 
 def round_ones(values: Sequence[float]) -> list[float]:
@@ -369,14 +353,6 @@ def _numbers(figure: go.Figure, series: Sequence[Points]) -> None:
         )
 
 
-def dots(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
-    return _categorical(spec, style, bars=False)
-
-
-def bars(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
-    return _categorical(spec, style, bars=True)
-
-
 def line(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
     """Lines with their interval as a band; a single point has error bars in its stead. With "written": true the text of
     each point stands above it."""
@@ -409,9 +385,7 @@ def line(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | Non
             marker={"size": 8, "symbol": look.form, "color": look.tone},
             **hover(one, one.x),
         )
-    axis.dress(figure)
-    reference(figure, spec, False, axis.places(series[0])[0])
-    return dressed(figure, 380, legend=legend(figure))
+    return axis.dress(figure, series[0], 380)
 
 
 def scatter(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
@@ -440,29 +414,19 @@ def scatter(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | 
             x=ends, y=ends, mode="lines", name="equal", line={"color": SOFT, "dash": "dot", "width": 1.5},
             hoverinfo="skip",
         )  # fmt: skip
-    axis.dress(figure)
-    reference(figure, spec, False, axis.places(series[0])[0])
-    return dressed(figure, 420, legend=legend(figure))
+    return axis.dress(figure, series[0], 420)
 
 
 def heatmap(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
     """A cell each, its number written in it; where there are values of both signs, nothing is drawn at 0."""
-    given = spec.get("z")
-    z = (
-        [[number(v) for v in row] for row in given if isinstance(row, list | tuple)]
-        if isinstance(given, list)
-        else []
-    )
+    z = [[number(v) for v in row] for row in listed(spec, "z") if isinstance(row, list | tuple)]
     values = [v for row in z for v in row if v is not None]
     if not values:
         return None
     wide = max(map(len, z))
     rows, columns = (
-        [
-            name_of(names[i] if isinstance(names, list) and i < len(names) else i + 1, width)
-            for i in range(count)
-        ]
-        for names, width, count in ((spec.get("rows"), 22, len(z)), (spec.get("columns"), 12, wide))
+        [name_of(names[i] if i < len(names) else i + 1, width) for i in range(count)]
+        for names, width, count in ((listed(spec, "rows"), 22, len(z)), (listed(spec, "columns"), 12, wide))
     )
     numbered, whole = wide <= NUMBERED, all(v == int(v) for v in values)
     written = [["–" if v is None else str(int(v)) if whole else said(v) for v in row] for row in z]
@@ -504,8 +468,7 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
     """Outlines over each other on common bins, each in percent of its own values."""
     series = []
     for one in items(spec, "series"):
-        given = one.get("values")
-        values = [n for v in given if (n := number(v)) is not None] if isinstance(given, list | tuple) else []
+        values = [n for v in listed(one, "values") if (n := number(v)) is not None]
         if values:
             series.append((str(one.get("name") or ""), np.array(values)))
     if not series:
@@ -546,7 +509,8 @@ def bins(values: np.ndarray) -> np.ndarray:
 
 
 KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Style]], go.Figure | None]] = {
-    "dots": dots, "line": line, "scatter": scatter, "bars": bars, "heatmap": heatmap, "histogram": histogram,
+    "dots": partial(_categorical, bars=False), "line": line, "scatter": scatter,
+    "bars": partial(_categorical, bars=True), "heatmap": heatmap, "histogram": histogram,
 }  # fmt: skip
 
 
