@@ -200,7 +200,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
 
     @shows_errors
     def forward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
-        return search([*at["keys"], at["next"]] if at["next"] else at["keys"], given, kept, profile)
+        return search([*at["keys"], *([at["next"]] if at["next"] else [])], given, kept, profile)
 
     @shows_errors
     def backward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -117,9 +118,8 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
         older = gr.Button("Older", interactive=False, elem_id="audit-older")
     clock = gr.Timer(5.0)
 
-    def seen(number: Any, kept: Any, profile: Any) -> Update:
-        number = max(0, number) if isinstance(number, int) else 0
-        golden = shared.manages(studio, kept, profile)
+    def seen(number: int, kept: Any, profile: Any) -> Update:
+        number, golden = max(0, number), shared.manages(studio, kept, profile)
         entries = transfer.log(studio, LINES + 1, number * LINES, gold=golden)
         body = []
         for entry in entries[:LINES]:
@@ -134,31 +134,25 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
             hook: _webhook(webhook.status(studio)),
         }
 
-    @shows_errors
-    def latest(kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        return seen(0, kept, profile)
+    def turned(by: int | None) -> Callable[..., Update]:
+        """A handler that goes on by so many pages, or to the first."""
 
-    @shows_errors
-    def back(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        return seen(number - 1, kept, profile)
+        @shows_errors
+        def turn(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+            return seen(0 if by is None else number + by, kept, profile)
 
-    @shows_errors
-    def on(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        return seen(number + 1, kept, profile)
+        return turn
 
     parts = [table, page, newer, older, hook]
-    tab.select(latest, who, parts, **QUICK)
-    newer.click(back, [page, who], parts, **ASKED)
-    older.click(on, [page, who], parts, **ASKED)
+    tab.select(turned(None), [page, who], parts, **QUICK)
+    newer.click(turned(-1), [page, who], parts, **ASKED)
+    older.click(turned(1), [page, who], parts, **ASKED)
     clock.tick(shows_errors(lambda: _webhook(webhook.status(studio))), None, hook, **QUICK)
 
 
 def _detail(detail: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in detail.items()
-        if isinstance(value, (int, str)) and value
-    )[:300]
+    said = {name.replace("_", " "): value for name, value in detail.items() if isinstance(value, int | str)}
+    return ", ".join(f"{name} {value}" for name, value in said.items() if value)[:300]
 
 
 def _webhook(status: dict[str, Any]) -> str:

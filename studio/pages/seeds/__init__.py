@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -69,7 +70,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
             points = [{**point, "seed": str(point["seed"])} for point in compared["points"]]
             marked = {name: [str(seed) for seed in compared[name]] for name in ("broken", "mended")}
             changes[key] = {**compared, **marked, "points": points}
-            while len(changes) > CHANGES:
+            if len(changes) > CHANGES:
                 changes.pop(next(iter(changes)), None)
         return changes[key]
 
@@ -115,7 +116,6 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
         return {**value_of(view, None, None, **rights(view, kept, profile)), "cells": [], "more": True}
 
     def filled(values: Sequence[Any]) -> Update:
-        """The form with these values."""
         return dict(zip(form.fields, values, strict=True))
 
     def asked_of(id: str) -> Update:
@@ -185,22 +185,17 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         return opened(picked(event._data), kept, profile)
 
-    def png(sample: SampleView) -> bytes | None:
-        try:
-            return studio.grid_files.png(sample.id)
-        except ValueError:
-            return None
-
     @shows_errors
     def look(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         """Two cells in full, or one."""
         data, writer = event._data, shared.person(kept, profile)
         view = studio.grids.get(text(data, "grid"), writer)
-        names: dict[str, list[str]] = {}
-        seeds = {cell.sample.id: cell.seed for cell in view.cells if cell.sample}
+        names: dict[str, list[str]] = defaultdict(list)
+        seeds: dict[str, int] = {}
         for cell in view.cells:
             if cell.sample:
-                names.setdefault(cell.sample.id, []).append(view.variants[cell.variant].name)
+                names[cell.sample.id].append(view.variants[cell.variant].name)
+                seeds[cell.sample.id] = cell.seed
         ids = list(dict.fromkeys(text(data, name) for name in ("left", "right")))
         if any(id not in names for id in ids):
             raise ValueError("That image is not in this grid: reload the page.")
@@ -208,8 +203,12 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
         opinions, _ = studio.detector.known(samples)
 
         def side(sample: SampleView, before: SampleView | None = None) -> dict[str, Any]:
+            try:
+                png = studio.grid_files.png(sample.id)
+            except ValueError:
+                png = None
             name, opinion = " and ".join(names[sample.id]), opinions.get(sample.id)
-            return viewer.side(name, sample, png(sample), before, seed=seeds[sample.id], opinion=opinion)
+            return viewer.side(name, sample, png, before, seed=seeds[sample.id], opinion=opinion)
 
         left = side(samples[0])
         right = side(samples[1], samples[0]) if len(ids) > 1 else None
