@@ -72,6 +72,11 @@ def bar(done: float, words: str) -> str:
     )
 
 
+def counted(many: int, what: str, several: str = "") -> str:
+    """A number of things: 1 image, 2 images."""
+    return f"{many:,} {what if many == 1 else several or what + 's'}"
+
+
 def empty(text: str) -> str:
     """An empty state: a sentence that says what to do."""
     return f'<div class="empty">{_EMPTY}<p>{escape(text)}</p></div>'

@@ -11,6 +11,7 @@ import gradio as gr
 from data.store.library import SORTS
 from studio.components.cards import Cards
 from studio.components.table import Table, picked
+from studio.numbers import real
 from studio.pages import shared
 from studio.pages.library import backup, exchange, views
 from studio.pages.library import runs as runs_tab
@@ -33,6 +34,18 @@ ORDERS = {
     "seed": "Seed",
 }
 POINTS = ("disagreement", "mean_from", "mean_to")  # filters that are numbers
+# label and choices, to which those of the store are added
+FILTERS: dict[str, tuple[str, list[Any]]] = {
+    "prompt_set": ("Prompt set", []),
+    "split": ("Split", []),
+    "method": ("Method", []),
+    "projector_run": ("Projector run", []),
+    "who": ("Scored by", [("Anyone", "*")]),
+    "remark": ("Remarks", [("Flagged", "flag"), ("With a note", "note")]),
+    "disagreement": ("People differ by", [(f"{n} points or more", str(n)) for n in (1, 2, 3, 5)]),
+    "mean_from": ("Mean score from", [str(n) for n in range(1, 10)]),
+    "mean_to": ("Mean score to", [str(n) for n in range(9)]),
+}
 # the run that was opened, in the table of its tab
 SHOW_RUN = """(run) => {
   const look = (left) => {
@@ -71,52 +84,31 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             with gr.Column() as listed:
                 with gr.Row(equal_height=False):
                     text = gr.Textbox(
-                        label="Search prompts",
-                        placeholder="words of a prompt, or the id of an image",
-                        max_length=500,
-                        elem_id="library-search",
-                        scale=5,
-                        min_width=200,
-                    )
+                        label="Search prompts", placeholder="words of a prompt, or the id of an image", max_length=500,
+                        elem_id="library-search", scale=5, min_width=200,
+                    )  # fmt: skip
                     sort = gr.Dropdown(
-                        [(ORDERS[name], name) for name in SORTS],
-                        value="newest",
-                        label="Order",
-                        elem_id="library-sort",
-                        scale=2,
-                        min_width=150,
-                    )
+                        [(ORDERS[name], name) for name in SORTS], value="newest", label="Order", elem_id="library-sort",
+                        scale=2, min_width=150,
+                    )  # fmt: skip
                     look = gr.Radio(
-                        [("Images", "images"), ("Labels", "labels")],
-                        value="images",
+                        ["Images", "Labels"],
+                        value="Images",
                         label="Show",
                         elem_id="library-look",
                         scale=2,
                         min_width=230,
                     )
                 with gr.Accordion("Filters", open=False, elem_id="library-filters"), gr.Row():
-
-                    def menu(label: str, name: str, choices: list[Any]) -> gr.Dropdown:
-                        return gr.Dropdown(
-                            choices, value="", label=label, elem_id=f"library-{name}", min_width=118
-                        )
-
                     filters = {
-                        "prompt_set": menu("Prompt set", "set", [ALL]),
-                        "split": menu("Split", "split", [ALL]),
-                        "method": menu("Method", "method", [ALL]),
-                        "projector_run": menu("Projector run", "run", [ALL]),
-                        "who": menu("Scored by", "who", [ALL, ("Anyone", "*")]),
-                        "remark": menu(
-                            "Remarks", "remark", [ALL, ("Flagged", "flag"), ("With a note", "note")]
-                        ),
-                        "disagreement": menu(
-                            "People differ by",
-                            "disagreement",
-                            [ALL, *((f"{n} points or more", str(n)) for n in (1, 2, 3, 5))],
-                        ),
-                        "mean_from": menu("Mean score from", "mean-from", [ALL, *map(str, range(1, 10))]),
-                        "mean_to": menu("Mean score to", "mean-to", [ALL, *map(str, range(9))]),
+                        name: gr.Dropdown(
+                            [ALL, *choices],
+                            value="",
+                            label=label,
+                            elem_id=f"library-{name.replace('_', '-')}",
+                            min_width=118,
+                        )
+                        for name, (label, choices) in FILTERS.items()
                     }
                 narrow, words_asked = words_tab.build()
                 amount = shared.html(elem_id="library-count")
@@ -153,12 +145,12 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         """The page of results after the last of the keys."""
         golden = shared.manages(studio, kept, profile)
         wanted, order, how, *rest = given
-        as_images = how != "labels"
+        as_images = how != "Labels"
         word_filter = words_tab.WordFilter.read(*rest[len(filters) :])
         named = {name: value or None for name, value in zip(filters, rest, strict=False)}
         for name in POINTS:
             if named[name] is not None:
-                named[name] = _points(filters[name].label, named[name])
+                named[name] = real(FILTERS[name][0].lower(), named[name], 0, 9)
         results = studio.store.library.search(
             wanted or "",
             sort=order,
@@ -209,13 +201,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     @shows_errors
     def opened() -> Update:
         """The choices of the filters, read when the tab is opened."""
-        choices = studio.store.library.choices()
-        choices["who"] = ["*", *choices["who"]]
-        named = {"*": "Anyone"}
         return {
-            filters[name]: gr.update(choices=[ALL, *((named.get(v, v), v) for v in values)])
-            for name, values in choices.items()
-            if name in filters
+            filters[name]: gr.update(choices=[ALL, *FILTERS[name][1], *values])
+            for name, values in studio.store.library.choices().items()
         }
 
     @shows_errors
@@ -225,14 +213,13 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         if not results or results[0]["id"] != id:
             raise ValueError("This image is not in the store any more: search again.")
         sample = results[0]
-        path = studio.settings.home / sample["image_path"] if sample["image_path"] else None
-        image = shared.picture(str(path)) if path else None
+        image = shared.picture(studio.annotation.sample(id).image_path)
         return {
             listed: gr.update(visible=False),
             one: gr.update(visible=True),
             chosen: id,
             picture: gr.update(value=image, visible=image is not None),
-            about: views.about(studio, sample, image is None),
+            about: views.about(sample, image is None),
             remarks: views.remarks(studio.store.remarks.find(sample=id)),
             words: views.words(studio.store.scores.current(id), sample["words"]),
             history: views.history(studio.store.library.events(id, gold=golden)),
@@ -254,11 +241,3 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         part.pick(open_one, who, detail, **ASKED)
     close.click(closed, None, [listed, one], **ASKED)
     return LibraryTab(chosen, annotate, compare, run, runs, pick_run)
-
-
-def _points(label: str, value: Any) -> float:
-    """A number of points, as it came over HTTP."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"“{label}” must be a number of points from 0 to 9.") from None

@@ -32,12 +32,14 @@ def problem(error: Exception) -> str:
     return notices.notice(sentence(error), problem=True)
 
 
-def _licence(elem_id: str) -> gr.Textbox:
+def _licence(elem_id: str, visible: bool = True) -> gr.Textbox:
+    info = "Of the dataset card. Empty: the card says that none was chosen yet."
     return gr.Textbox(
         label="Licence",
         placeholder="for example cc-by-4.0",
-        info="Of the dataset card. Empty: the card says that none was chosen yet.",
+        info=info,
         max_length=40,
+        visible=visible,
         elem_id=elem_id,
     )
 
@@ -46,20 +48,15 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             gr.Markdown("### As a file")
-            form = gr.Dropdown(
-                [(title, name) for name, (title, _, _) in transfer.OUT.items()],
-                value="jsonl",
-                label="Format",
-                elem_id="export-format",
-            )
+            formats = [(title, name) for name, (title, _, _) in transfer.OUT.items()]
+            form = gr.Dropdown(formats, value="jsonl", label="Format", elem_id="export-format")
             meaning = shared.html(notices.quiet(transfer.OUT["jsonl"][2]))
             features = gr.Checkbox(
+                True,
                 label="With the VLM's hidden states",
                 info="Most of the bytes; the calibrator learns from them.",
-                value=True,
             )
-            licence = _licence("export-licence")
-            licence.visible = False
+            licence = _licence("export-licence", visible=False)
             make = gr.Button("Make the file", variant="primary", elem_id="export-make")
             rights.admins(make)
             said = shared.html(elem_id="export-said")
@@ -75,12 +72,8 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             repository = gr.Textbox(
                 label="Repository", placeholder="owner/name", max_length=200, elem_id="push-name"
             )
-            token = gr.Textbox(
-                label="Your token",
-                type="password",
-                info="With the right to write. It is used once and kept nowhere.",
-                max_length=500,
-            )
+            once = "With the right to write. It is used once and kept nowhere."
+            token = gr.Textbox(label="Your token", type="password", info=once, max_length=500)
             private = gr.Checkbox(label="Private", value=True)
             push_licence = _licence("push-licence")
             push = gr.Button("Push", elem_id="push")
@@ -107,21 +100,13 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 path = shared.download(made)
         except ValueError as error:
             return {said: problem(error), file: gr.update(visible=False)}
-        counts = ", ".join(
-            f"{value} {name.replace('_', ' ')}" for name, value in counted.items() if isinstance(value, int)
-        )
+        whole = {name.replace("_", " "): value for name, value in counted.items() if isinstance(value, int)}
+        counts = ", ".join(f"{value} {name}" for name, value in whole.items())
         return {said: notices.notice(f"Written: {counts}."), file: gr.update(value=path, visible=True)}
 
     @shows_errors
-    def send(
-        name: Any,
-        secret: Any,
-        hidden: Any,
-        terms: Any,
-        kept: Any,
-        profile: gr.OAuthProfile | None,
-        request: gr.Request,
-    ) -> Update:
+    def send(request: gr.Request, profile: gr.OAuthProfile | None, *given: Any) -> Update:
+        name, secret, hidden, terms, kept = given
         shared.forget(request, secret)
         writer = shared.admin(studio, kept, profile)
         try:
@@ -142,9 +127,8 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     seen = gr.State(None)  # what was looked at: the file and the format
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
-            form = gr.Radio(
-                [(title, name) for name, (title, _) in transfer.IN.items()], value="jsonl", label="Format"
-            )
+            formats = [(title, name) for name, (title, _) in transfer.IN.items()]
+            form = gr.Radio(formats, value="jsonl", label="Format")
             meaning = shared.html(notices.quiet(transfer.IN["jsonl"][1]))
             file = gr.File(label="File", file_count="single", elem_id="import-file", height=150)
             shared.html(

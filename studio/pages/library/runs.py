@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from data.store.schema import RUN_KINDS, RUN_STATES
+from studio.components import notices
 from studio.components.table import Table, heads, number, picked, rows
 from studio.experiments import EXPERIMENTS
 from studio.pages import runs as listing
@@ -135,7 +136,7 @@ def count(matching: int, every: int, page: int, older: bool) -> str:
         return ""
     of = f" of the newest {every:,}" if older else f" of {every:,}" if matching != every else ""
     at = f", page {page + 1}" if matching > SHOWN else ""
-    return f'<p class="library-count" role="status">{matching:,} {"run" if matching == 1 else "runs"}{of}{at}.</p>'
+    return f'<p class="library-count" role="status">{notices.counted(matching, "run")}{of}{at}.</p>'
 
 
 def lines(runs: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:

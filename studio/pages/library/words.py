@@ -14,6 +14,7 @@ import gradio as gr
 
 from core.words import KINDS
 from studio.annotation.quality import named
+from studio.components import notices
 from studio.components.table import heads, number, rows
 from studio.numbers import whole
 from studio.pages.library.views import SOURCES, figure
@@ -133,7 +134,6 @@ def count(words: Words, samples: int, every: Mapping[str, Any], page: int) -> st
     first = f", the first {SHOWN} shown" if len(words) > SHOWN else ""
     images = f"{'more than ' if every['more'] else ''}{every['count']:,} found"
     return (
-        f'<p class="library-count" role="status">{len(words):,} {"word" if len(words) == 1 else "words"}{first}, in '
-        f"{samples:,} {'image' if samples == 1 else 'images'} of {images}, page {page + 1}. "
-        f"A page looks through {LOOKED} images.</p>"
+        f'<p class="library-count" role="status">{notices.counted(len(words), "word")}{first}, in '
+        f"{notices.counted(samples, 'image')} of {images}, page {page + 1}. A page looks through {LOOKED} images.</p>"
     )

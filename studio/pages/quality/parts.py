@@ -53,7 +53,7 @@ def state(look: Look, waits: bool) -> str:
     if look.value is None:
         return notices.notice("The figures are being worked out. The page can be used meanwhile.")
     figures = look.value
-    of = f"{figures['scores']:,} scores by {len(figures['people'])} {'person' if len(figures['people']) == 1 else 'people'}"
+    of = f"{figures['scores']:,} scores by {notices.counted(len(figures['people']), 'person', 'people')}"
     of = f"the latest {of}" if figures["cut"] else of
     when = time.strftime("%H:%M:%S UTC", time.gmtime(look.at))
     newer = " Newer ones are being counted." if waits else " There are newer ones." if look.stale else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.components.notices import counted
 from studio.grids.grid import MAX_CELLS, GridView, Variant, check_grid
 from studio.pages import shared
 from studio.studio import Studio
@@ -102,7 +103,7 @@ def planned(*asked: Any) -> str:
     except ValueError as error:
         return f'<p class="quiet seeds-unfit" role="status">{escape(str(error))}</p>'
     rows, columns = len(request.seeds), len(request.variants)
-    words = f"{_count(rows, 'seed')} × {_count(columns, 'column')} = {_count(request.total, 'image')}"
+    words = f"{counted(rows, 'seed')} × {counted(columns, 'column')} = {counted(request.total, 'image')}"
     most = "" if request.total <= MAX_CELLS / 2 else f" (at most {MAX_CELLS})"
     return f'<p class="quiet" role="status">{words}{most}; those that exist already are not made again.</p>'
 
@@ -174,7 +175,3 @@ def _numbers(values: Iterable[Any]) -> str:
 
 def _text(value: Any) -> str:
     return "" if value is None else f"{float(value):g}"
-
-
-def _count(many: int, what: str) -> str:
-    return f"{many} {what}{'' if many == 1 else 's'}"
