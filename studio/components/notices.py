@@ -72,6 +72,23 @@ def bar(done: float, words: str) -> str:
     )
 
 
+def arrow(by: float | None) -> str:
+    """A change of a mean score, its direction in a sign as well; '' for none."""
+    if by is None or tone(by) == "same":
+        return "" if by is None else "= 0"
+    return f"{'▲' if by > 0 else '▼'} {signed(by)}"
+
+
+def tone(by: float) -> str:
+    """The class of a change: up, down or same."""
+    return "same" if abs(by) < 0.05 else "up" if by > 0 else "down"
+
+
+def signed(by: float) -> str:
+    """A number with its sign, a minus as on the chips."""
+    return f"{by:+.1f}".replace("-", "−")
+
+
 def counted(many: int, what: str, several: str = "") -> str:
     """A number of things: 1 image, 2 images."""
     return f"{many:,} {what if many == 1 else several or what + 's'}"

@@ -41,9 +41,7 @@ def thumbnail(path: str | None, stamp: str = "", side: int = SIDE, lossless: int
         return ""
 
 
-@lru_cache(maxsize=3072)
-def _kept(path: str, side: int, lossless: int, stamp: str) -> str:
-    return small(path, side, lossless)
+_kept = lru_cache(maxsize=3072)(lambda path, side, lossless, stamp: small(path, side, lossless))
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -15,6 +15,7 @@ from studio.access.limits import limits
 from studio.access.waiting import MODELS
 from studio.components import detector, notices
 from studio.components.detector import DetectorLine
+from studio.components.notices import arrow, signed
 from studio.components.word_scores import WordScores, chips
 from studio.images.detecting import Opinion, compared
 from studio.images.views import GUIDANCE, MAX_SEEDS, STEPS, totals
@@ -409,20 +410,6 @@ def change(before: SampleView, after: SampleView) -> float | None:
     ):
         return None
     return now - was
-
-
-def arrow(by: float | None) -> str:
-    """A change of a mean score, its direction in a sign as well."""
-    if by is None:
-        return ""
-    if abs(by) < 0.05:
-        return "= 0"
-    return f"{'▲' if by > 0 else '▼'} {signed(by)}"
-
-
-def signed(by: float) -> str:
-    """A number with its sign, a minus as on the chips."""
-    return f"{by:+.1f}".replace("-", "−")
 
 
 def named(pair: Pair) -> str:

@@ -119,15 +119,10 @@ def grid_value(
         "opened": opened,
         "tends": tends,
         "votes": votes,
-        "prompt": view.prompt,
         "seeds": [str(seed) for seed in view.seeds],
         "variants": [asdict(variant) for variant in view.variants],
         "words": words,
-        "state": view.state,
-        "message": view.message,
-        "done": view.done,
-        "total": view.total,
-        "left": view.left,
+        **{name: getattr(view, name) for name in ("prompt", "state", "message", "done", "total", "left")},
         "cells": cells,
         "more": more,
         "holds": HOLDS,
@@ -141,13 +136,17 @@ def grid_value(
     return plain(value)  # JSON holds no infinity
 
 
+def comparable(view: GridView, base: int, other: int) -> bool:
+    """Whether these are two columns of the grid; the numbers came over HTTP."""
+    return base != other and {base, other} <= set(range(len(view.variants)))
+
+
 def detected(view: GridView, base: int, other: int, opinions: Mapping[str, Opinion]) -> dict[str, int] | None:
     """The detector's comparison of two columns: on how many seeds more, as many and fewer words hold, over those of
     which it knows both images; None where it knows none."""
-    columns = len(view.variants)
-    if not (0 <= base < columns and 0 <= other < columns) or base == other:
+    columns, both = len(view.variants), []
+    if not comparable(view, base, other):
         return None
-    both = []
     for row in range(len(view.seeds)):
         samples = [view.cells[row * columns + column].sample for column in (base, other)]
         known = [opinions[sample.id] for sample in samples if sample and sample.id in opinions]

@@ -27,14 +27,8 @@ LONG = 8  # characters of a category from which the categories stand one below t
 GAP = "\u2003"  # between a dot and its value; plotly leaves out common spaces
 NUMBERED = 16  # columns of a heatmap up to which each cell has its number written in it
 APART = 1.4  # places on a log axis that are at least this many times each other can be labelled each
-PLAIN = (
-    "none",
-    "no projection",
-    "no projector",
-    "without projector",
-    "without",
-    "n(0, i)",
-)  # what others are held against
+# what others are held against
+PLAIN = ("none", "no projection", "no projector", "without projector", "without", "n(0, i)")
 
 
 @dataclass(frozen=True)
@@ -182,9 +176,9 @@ class Axis:
         apart = self.log and all(after / before >= APART for before, after in itertools.pairwise(places))
         self.ticks = places if apart and len(places) <= 8 else round_ones(places) if self.log else []
         self._alone: dict[float, int] = {}
-        self._beside = (
-            0.0 if self.names else math.log(places[-1] / places[0]) if self.log else places[-1] - places[0]
-        )
+        self._width = 0.0 if self.names else places[-1] - places[0]
+        if self.log:
+            self._width = math.log(places[-1] / places[0])
 
     def places(self, one: Points) -> list[Any]:
         return [self.names.index(x) for x in one.x] if self.names else one.x
@@ -192,7 +186,7 @@ class Axis:
     def beside(self, x: float) -> float:
         """A place for a point that stands alone: beside those that were put at x before, lest one cover the other."""
         k = self._alone[x] = self._alone.get(x, -1) + 1
-        step = 0.012 * self._beside * ((k + 1) // 2) * (-1) ** k
+        step = 0.012 * self._width * ((k + 1) // 2) * (-1) ** k
         return x * math.exp(step) if self.log else x + step
 
     def dress(self, figure: go.Figure, first: Points, height: int) -> go.Figure:
@@ -231,12 +225,11 @@ def reference(
     figure.add_scatter(**place, **hidden)  # a line alone does not widen the axis
     if flat:
         figure.add_vline(x=value, line=dash, layer="below")
-        figure.add_annotation(
-            x=value, y=bottom, text=label, showarrow=False, yanchor="bottom", xanchor="left", xshift=5
-        )
-        return
-    figure.add_hline(y=value, line=dash, layer="below")
-    figure.add_scatter(x=[None], y=[None], mode="lines", name=label, line=dash)
+        beside = {"showarrow": False, "yanchor": "bottom", "xanchor": "left", "xshift": 5}
+        figure.add_annotation(x=value, y=bottom, text=label, **beside)
+    else:
+        figure.add_hline(y=value, line=dash, layer="below")
+        figure.add_scatter(x=[None], y=[None], mode="lines", name=label, line=dash)
 
 
 def legend(figure: go.Figure) -> bool:
@@ -288,48 +281,41 @@ def _categorical(spec: Mapping[str, Any], style: Mapping[str, Style], bars: bool
         look = style[one.name]
         shift = 0.0 if bars else (order - (len(series) - 1) / 2) * min(0.3, 0.7 / len(series))
         along = [index[x] + shift for x in one.x]
-        error = error_bars(one, SOFT if bars else look.tone)
         about: dict[str, Any] = {
             "name": name_of(one.name, 60),
-            ("error_x" if flat else "error_y"): error,
+            ("error_x" if flat else "error_y"): error_bars(one, SOFT if bars else look.tone),
             **({"x": one.y, "y": along} if flat else {"x": along, "y": one.y}),
             **hover(one, one.x),
         }
-        if bars:
-            filling = {"shape": look.pattern, "solidity": 0.35, "fgcolor": look.tone, "fillmode": "replace"}
-            marker = {"color": look.tone, "line": {"width": 1.5, "color": look.tone}}
-            if look.pattern:
-                marker["pattern"] = filling
-            figure.add_bar(**about, marker=marker, orientation="h" if flat else "v")
+        marker: dict[str, Any] = {
+            "color": look.tone,
+            "line": {"width": 1.5 if bars else 2, "color": look.tone},
+        }
+        if not bars:
+            marker |= {"size": 10, "symbol": look.form}
+            figure.add_scatter(**about, mode="markers", cliponaxis=False, marker=marker)
             continue
-        figure.add_scatter(
-            **about,
-            mode="markers",
-            cliponaxis=False,
-            marker={"color": look.tone, "size": 10, "symbol": look.form, "line": {"width": 2, "color": look.tone}},
-        )  # fmt: skip
+        if look.pattern:
+            marker["pattern"] = {
+                "shape": look.pattern, "solidity": 0.35, "fgcolor": look.tone, "fillmode": "replace",
+            }  # fmt: skip
+        figure.add_bar(**about, marker=marker, orientation="h" if flat else "v")
     if flat and not bars and len(places) * len(series) <= 30:
         _numbers(figure, series)
     names = [name_of(label, 22 if flat else 10) for label in labels]
     ticks = {"tickvals": list(range(len(places))), "ticktext": names}
     room = 0.55 if number(spec.get("reference")) is not None and flat else 0.0  # for the name of the line
     if flat:
-        rows = max(
-            34 if len(series) == 1 else 28 * len(series) + 12,
-            17 * max(n.count("<br>") + 1 for n in names) + 8,
-        )
-        figure.update_yaxes(
-            **ticks, range=[len(places) - 0.45 + room, -0.6], showgrid=False, ticklabelstandoff=8
-        )
+        several = len(series) if len(series) > 1 else 0
+        lines = 17 * max(name.count("<br>") + 1 for name in names) + 8
+        rows = max(28 * several + 12 if several else 34, lines)
+        below = [len(places) - 0.45 + room, -0.6]
+        figure.update_yaxes(**ticks, range=below, showgrid=False, ticklabelstandoff=8)
         figure.update_xaxes(title_text=name_of(spec.get("y") or "", 40), exponentformat="power")
-        height = round(90 + rows * (len(places) + room)) + (22 * len(series) if len(series) > 1 else 0)
+        height = round(90 + rows * (len(places) + room)) + 22 * several
     else:
-        figure.update_xaxes(
-            **ticks,
-            range=[-0.6, len(places) - 0.4],
-            showgrid=False,
-            title_text=name_of(spec.get("x") or "", 40),
-        )
+        title = name_of(spec.get("x") or "", 40)
+        figure.update_xaxes(**ticks, range=[-0.6, len(places) - 0.4], showgrid=False, title_text=title)
         figure.update_yaxes(title_text=name_of(spec.get("y") or "", 40))
         height = 360
     reference(figure, spec, flat, bottom=len(places) - 0.45 + room)
@@ -434,33 +420,28 @@ def heatmap(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | 
     scale = [[0, faint(STYLES[0].tone, 0.04)], [1, faint(STYLES[0].tone, 0.62)]]
     if low < 0:
         scale = [[0, faint(STYLES[1].tone, 0.62)], [0.5, faint(SOFT, 0.03)], [1, faint(STYLES[0].tone, 0.62)]]
-    about = [
-        [f"{rows[r]}, {columns[c]}: {text}" for c, text in enumerate(row)] for r, row in enumerate(written)
-    ]
-    figure = go.Figure(
-        go.Heatmap(
-            z=z,
-            text=written,
-            texttemplate="%{text}" if numbered else None,
-            textfont={"size": 12 if wide <= 10 else 10, "color": SOFT},
-            colorscale=scale,
-            zmin=-most if low < 0 else min(0.0, low),
-            zmax=most,
-            showscale=not numbered,
-            xgap=2,
-            ygap=2,
-            hovertext=about,
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
+    about = [[f"{r}, {c}: {text}" for c, text in zip(columns, row, strict=False)]
+             for r, row in zip(rows, written, strict=True)]  # fmt: skip
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=z,
+        text=written,
+        texttemplate="%{text}" if numbered else None,
+        textfont={"size": 12 if wide <= 10 else 10, "color": SOFT},
+        colorscale=scale,
+        zmin=-most if low < 0 else min(0.0, low),
+        zmax=most,
+        showscale=not numbered,
+        xgap=2,
+        ygap=2,
+        hovertext=about,
+        hovertemplate="%{hovertext}<extra></extra>",
     )
     shared = {"showgrid": False, "ticks": "", "ticklabelstandoff": 5}
-    figure.update_xaxes(
-        **shared, tickvals=list(range(wide)), ticktext=columns, title_text=name_of(spec.get("x") or "", 40)
-    )
-    figure.update_yaxes(
-        **shared, tickvals=list(range(len(z))), ticktext=rows, title_text=name_of(spec.get("y") or "", 40),
-        range=[len(z) - 0.5, -0.5],
-    )  # fmt: skip
+    for name, names, update in (("x", columns, figure.update_xaxes), ("y", rows, figure.update_yaxes)):
+        title = name_of(spec.get(name) or "", 40)
+        update(**shared, tickvals=list(range(len(names))), ticktext=names, title_text=title)
+    figure.update_yaxes(range=[len(z) - 0.5, -0.5])
     return dressed(figure, max(200, 100 + 34 * min(len(z), 24)))
 
 
@@ -476,13 +457,11 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
     figure, edges = go.Figure(), bins(np.concatenate([values for _, values in series]))
     for name, values in series:
         look, shares = style[name], 100 * np.histogram(values, edges)[0] / len(values)
-        tops = [0.0, *shares.tolist(), 0.0]
-        said_of = [
-            f"{said(a)} to {said(b)}: {s:.1f} %" for a, b, s in zip(edges, edges[1:], shares, strict=False)
-        ]
+        bounds = itertools.pairwise(edges)
+        said_of = [f"{said(a)} to {said(b)}: {s:.1f} %" for (a, b), s in zip(bounds, shares, strict=True)]
         figure.add_scatter(
             x=[edges[0], *edges.tolist()],
-            y=tops,
+            y=[0.0, *shares.tolist(), 0.0],
             mode="lines",
             name=name_of(f"{name} ({len(values)})", 60),
             line={"color": look.tone, "width": 2.2, "dash": look.dash, "shape": "hv"},

@@ -61,7 +61,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
 
     def change(view: GridView, base: int, other: int) -> dict[str, Any] | None:
         """The comparison of two columns, computed anew only when a cell has changed."""
-        if not (0 <= base < len(view.variants) and 0 <= other < len(view.variants)) or base == other:
+        if not cells.comparable(view, base, other):
             return None
         stamps = tuple(cells.stamp_of(cell.sample) for cell in view.cells if cell.sample)
         key = (view.id, base, other, hash(stamps))

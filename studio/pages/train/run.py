@@ -18,6 +18,7 @@ from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.people import Rights
 from studio.pages.shared import ASKED, Update, shows_errors
+from studio.pages.train.samples import pictures
 from studio.studio import Studio
 from studio.training.datasets import left_out_said
 from studio.training.results import IN_NATS, PICTURES, learned_said, seeds_said
@@ -236,24 +237,14 @@ def result_html(studio: Studio, run: dict[str, Any]) -> str:
 
 def _pictures(studio: Studio, run: dict[str, Any], shown: list[dict[str, Any]]) -> str:
     """Images of seeds that changed, before and after; '' where their files are gone."""
-    folder, body = studio.runs.folder(run["id"]) / PICTURES, []
+    folder, rows = studio.runs.folder(run["id"]) / PICTURES, {}
     for one in shown:
-        cells = []
-        for moment in ("before", "after"):
-            source = thumbnail(str(folder / one[moment]))
-            if not source:
-                break
-            alt = f"{one['prompt']}, seed {one['seed']}, {moment}"
-            cells.append(f'<td><img src="{source}" alt="{escape(alt, quote=True)}"></td>')
-        if len(cells) == 2:
+        sources = {moment: thumbnail(str(folder / one[moment])) for moment in ("before", "after")}
+        if all(sources.values()):
             now, tone = ("whole now", "up") if one["whole"] else ("broken now", "down")
-            name = f"{escape(one['prompt'])}<br><small>seed {one['seed']}</small><br>"
-            body.append(
-                f"<tr><th scope='row'>{name}<span class='gain {tone}'>{now}</span></th>{''.join(cells)}</tr>"
-            )
-    if not body:
-        return ""
-    return (
-        '<div class="scroll"><table class="plain samples changed"><thead><tr><td></td><th scope="col">before</th>'
-        f'<th scope="col">after</th></tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-    )
+            about = f"{escape(one['prompt'])}<br><small>seed {one['seed']}</small><br>"
+            alt = escape(f"{one['prompt']}, seed {one['seed']}")
+            rows[f'{about}<span class="gain {tone}">{now}</span>'] = [
+                f'<img src="{source}" alt="{alt}, {moment}">' for moment, source in sources.items()
+            ]
+    return pictures(["before", "after"], rows, " changed") if rows else ""

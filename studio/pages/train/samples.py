@@ -3,6 +3,7 @@ from, and the run's own. It is an ordinary grid (``studio.grids.grid``), so the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -91,46 +92,53 @@ def _latest(studio: Studio, run_id: str) -> str:
     return ""
 
 
+def pictures(head: Sequence[str], rows: Mapping[str, Sequence[str]], more: str = "") -> str:
+    """A table of pictures: the heads of its columns, and the cells of each row by its head, all of it HTML."""
+    top = "".join(f'<th scope="col">{name}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for name, cells in rows.items()
+    )
+    return (
+        f'<div class="scroll"><table class="plain samples{more}"><thead><tr><td></td>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
 def _table(view: GridView) -> str:
     """The grid as a table of pictures with their totals and, after the first column, their gain over it."""
     titles = (
         ["no projector", "before", "this run"] if len(view.variants) == 3 else [v.name for v in view.variants]
     )
-    head = "".join(
-        f"<th scope='col' title='{escape(v.name)}'>{escape(t)}</th>"
-        for t, v in zip(titles, view.variants, strict=True)
-    )
-    wide, body = len(view.variants), []
+    heads = [
+        f'<span title="{escape(v.name)}">{escape(t)}</span>'
+        for v, t in zip(view.variants, titles, strict=True)
+    ]
+    wide, body = len(view.variants), {}
     for at, seed in enumerate(view.seeds):
-        row = view.cells[at * wide : (at + 1) * wide]
-        first = row[0].sample.total if row[0].sample else None
-        cells = "".join(f"<td>{_cell(cell.sample, first if i else None)}</td>" for i, cell in enumerate(row))
-        body.append(f"<tr><th scope='row'>seed {seed}</th>{cells}</tr>")
+        samples = [cell.sample for cell in view.cells[at * wide : (at + 1) * wide]]
+        first = samples[0].total if samples[0] else None
+        body[f"seed {seed}"] = [_cell(sample, first if i else None) for i, sample in enumerate(samples)]
     bar = ""
     if view.state in listing.ON:
-        words = f"{view.done} of {view.total} images"
-        left = notices.left(view.left)
-        bar = notices.bar(view.done / max(1, view.total), f"{words}, {left}" if left else words)
+        words = [f"{view.done} of {view.total} images", notices.left(view.left)]
+        bar = notices.bar(view.done / max(1, view.total), ", ".join(filter(None, words)))
     elif view.state != "done":
         bar = notices.notice(f"The grid {view.state}. {view.message}", problem=view.state == "failed")
-    return (
-        f'<p class="ask">{escape(view.prompt)}</p>{bar}<div class="scroll"><table class="plain samples">'
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+    return f'<p class="ask">{escape(view.prompt)}</p>{bar}{pictures(heads, body)}'
 
 
 def _cell(sample: SampleView | None, base: float | None) -> str:
     if sample is None:
         return '<span class="sample-waiting" aria-label="not made yet"></span>'
-    source = thumbnail(sample.image_path)
+    source, gain = thumbnail(sample.image_path), ""
     total = "no score yet" if sample.total is None else f"{sample.total:.1f}"
-    gain = ""
     if base is not None and sample.total is not None:
-        change = sample.total - base
-        mark, tone = ("▲ +", "up") if change > 0.05 else ("▼ −", "down") if change < -0.05 else ("= ", "same")
-        gain = f' <span class="gain {tone}">{mark}{abs(change):.1f}</span>'
+        by = sample.total - base
+        gain = f' <span class="gain {notices.tone(by)}">{notices.arrow(by)}</span>'
+    alt = f"{escape(sample.prompt)}, seed {sample.seed}, {escape(sample.method)}"
     picture = (
-        f'<img src="{source}" alt="{escape(sample.prompt)}, seed {sample.seed}, {escape(sample.method)}">'
+        f'<img src="{source}" alt="{alt}">'
         if source
         else '<span class="sample-waiting">The file is gone.</span>'
     )
