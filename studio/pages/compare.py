@@ -39,8 +39,8 @@ FIRST, PROJECTED, CHOSEN = (
     "Best of several noises",
 )  # what the images are called
 ALONE = (
-    "No model is in use that would give it other noise, so there is nothing to hold against it. Train one (a projector, or "
-    "for the best of 8 a reward model) and promote it: it appears here."
+    "No model is in use that would change the noise, so there is no second image. Train one (a projector, or for the best "
+    "of 8 a reward model) and promote it."
 )
 GONE = "The file of this image is gone. Compare the same prompt and seed again to make it anew."
 # a chip's digit is the most likely score, which may be another
@@ -282,7 +282,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     def opened(pairs: list[Pair]) -> Update:
         """Stored pairs, and what was asked for them. Of examples, the one that changes most is shown first."""
         says, at = "", 0
-        if example := first.said_of(studio, pairs):
+        if example := first.explanation(studio, pairs):
             at = max(range(len(pairs)), key=lambda i: abs(gain(pairs[i]) or 0.0))
             says = f"{example} Shown is the seed that changes most." if len(pairs) > 1 else example
         asked = {prompt: pairs[0].none.prompt, seeds: ", ".join(str(p.seed) for p in pairs)}

@@ -109,7 +109,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         return {
             **tab.shown(seen, may, stamp, _table(seen.runs, seen.shown)),
             **(live(seen.state) if seen.state else {}),
-            start: gr.update(interactive=may and not seen.on),
+            start: gr.update(interactive=may and not seen.active),
         }
 
     @shows_errors

@@ -79,7 +79,7 @@ def pairs_of(studio: Studio, example: Example) -> list[Pair]:
     return [pair for pair in stored if pair.seed in example.seeds]
 
 
-def said_of(studio: Studio, pairs: list[Pair]) -> str:
+def explanation(studio: Studio, pairs: list[Pair]) -> str:
     """How these pairs were chosen, where they are an example's; else ''."""
     shown = [pair.none.id for pair in pairs]
     for example in offered(studio):

@@ -26,7 +26,7 @@ from studio.training.configs import Field
 from studio.training.results import IN_NATS
 
 See = Callable[[Any, Any, bool], Update]
-ON = ("queued", "running")
+ACTIVE = ("queued", "running")
 TONES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "now", "queued": "now"}
 SECONDS = 1.5  # between two looks at the store
 LIMIT = 20
@@ -48,13 +48,13 @@ class Seen:
     shown, '' for none; and the ``Runs.status`` of that one."""
 
     runs: list[dict[str, Any]]
-    on: list[dict[str, Any]]
+    active: list[dict[str, Any]]
     shown: str
     state: dict[str, Any] | None
 
     @property
     def states(self) -> list[tuple[str, str, str]]:
-        return [(run["id"], run["state"], run["message"]) for run in [*self.runs, *self.on]]
+        return [(run["id"], run["state"], run["message"]) for run in [*self.runs, *self.active]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Tab:
         update: Update = {
             self.chosen: seen.shown,
             self.drawn: stamp,
-            self.elsewhere: elsewhere(seen.on, self.experiments),
+            self.elsewhere: elsewhere(seen.active, self.experiments),
             self.nothing: gr.update(visible=not seen.shown),
             self.card: gr.update(visible=bool(seen.shown)),
             self.listed: gr.update(visible=bool(seen.runs)),
@@ -93,7 +93,7 @@ class Tab:
         if seen.state:
             state = seen.state["state"]
             update[self.progress] = how_far(seen.state)
-            update[self.stop] = gr.update(visible=may and state in ON)
+            update[self.stop] = gr.update(visible=may and state in ACTIVE)
             update[self.resume] = gr.update(visible=may and state in ("stopped", "interrupted", "failed"))
         return update
 
@@ -108,14 +108,14 @@ def card_head(name: str, resume: str, resume_id: str) -> tuple[gr.HTML, gr.HTML,
 
 def seen(studio: Studio, experiments: bool, asked: Any) -> Seen:
     """The run that is asked for, else an active one, else the newest."""
-    runs, on = listed(studio, experiments, asked)
+    runs, active = listed(studio, experiments, asked)
     ids = [run["id"] for run in runs]
-    shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-    return Seen(runs, on, shown, studio.runs.status(shown) if shown else None)
+    shown = asked if asked in ids else ([run["id"] for run in active if run["id"] in ids] or ids or [""])[0]
+    return Seen(runs, active, shown, studio.runs.status(shown) if shown else None)
 
 
 def started(run: dict[str, Any]) -> bool:
-    """Whether a user started it: neither what the project ships nor a part of a loop."""
+    """Whether a user started it, that is neither what the project ships nor a part of a loop."""
     return run["config"].get("source") != "shipped" and "cycle" not in run["config"]
 
 
@@ -129,7 +129,7 @@ def listed(
     newest = mine[:LIMIT]
     if asked and asked not in [run["id"] for run in newest]:
         newest += _older(studio, experiments, asked)
-    return newest, [run for run in runs if run["state"] in ON]
+    return newest, [run for run in runs if run["state"] in ACTIVE]
 
 
 def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]]:
@@ -142,9 +142,9 @@ def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]
     return [run] if mine and started(run) and not run["archived"] else []
 
 
-def elsewhere(on: list[dict[str, Any]], experiments: bool) -> str:
+def elsewhere(active: list[dict[str, Any]], experiments: bool) -> str:
     """A notice of what is active in the other tab, or ''."""
-    other = [run for run in on if (run["kind"] == "experiment") != experiments]
+    other = [run for run in active if (run["kind"] == "experiment") != experiments]
     if not other:
         return ""
     what, where = (
@@ -181,7 +181,7 @@ def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-s
 
 def how_far(state: dict[str, Any]) -> str:
     """A progress bar while it is active, else why it ended before it was done. state: of ``Runs.status``."""
-    if state["state"] in ON:
+    if state["state"] in ACTIVE:
         words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
         words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
         return notices.bar(state["step"] / max(1, state["total"]), words)

@@ -25,7 +25,7 @@ from plotly.offline import get_plotlyjs
 from studio.components import source
 from studio.components.notices import duration
 from studio.components.report import plots
-from studio.components.report.plots import decimals, interval, items, listed, number, said
+from studio.components.report.plots import decimals, interval, items, listed, number, significant
 
 Cell = str | dict[str, str]
 
@@ -138,10 +138,10 @@ def _facts(report: Mapping[str, Any]) -> str:
         "Took": took(number(report.get("seconds"))),
         "Date": _date(_text(report, "created")),
     }
-    told = "".join(
+    entries = "".join(
         f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>" for name, fact in facts.items() if fact
     )
-    return f'<dl class="report-facts">{told}</dl>'
+    return f'<dl class="report-facts">{entries}</dl>'
 
 
 def took(seconds: float | None) -> str:
@@ -219,7 +219,7 @@ def _table_html(title: str, heads: list[Cell], rows: list[list[Cell]], note: str
         if row
     )
     top = "".join(cell("th", h, ' scope="col"') for h in heads)
-    said_of = f"<h{level}>{escape(title)}</h{level}>" if title else ""
+    heading = f"<h{level}>{escape(title)}</h{level}>" if title else ""
     below = f'<p class="report-note">{escape(note)}</p>' if note else ""
     inner = (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title or "table")}">'
@@ -227,7 +227,7 @@ def _table_html(title: str, heads: list[Cell], rows: list[list[Cell]], note: str
         if body
         else '<p class="report-note">This table has no rows.</p>'
     )
-    return f'<section class="report-part">{said_of}{inner}{below}</section>'
+    return f'<section class="report-part">{heading}{inner}{below}</section>'
 
 
 def _values(spec: Mapping[str, Any]) -> str:
@@ -237,7 +237,7 @@ def _values(spec: Mapping[str, Any]) -> str:
     rows: list[list[Cell]] = []
     for one in map(plots.points, items(spec, "series")):
         for x, y, low, high in zip(one.x, one.y, one.low, one.high, strict=True):
-            rows.append([one.name, said(x), {"text": interval(y, low, high), "tone": "number"}])
+            rows.append([one.name, significant(x), {"text": interval(y, low, high), "tone": "number"}])
     if not 0 < len(rows) <= LISTED:
         return ""
     heads: list[Cell] = [

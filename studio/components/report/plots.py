@@ -91,7 +91,7 @@ def listed(holder: Mapping[str, Any], name: str) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def said(value: Any) -> str:
+def significant(value: Any) -> str:
     """A number with three significant digits and no trailing zeros."""
     known = number(value)
     if known is None:
@@ -112,7 +112,7 @@ def decimals(*values: float) -> int:
 def interval(estimate: float, low: float | None, high: float | None, digits: int | None = None) -> str:
     """An estimate with its interval, such as 59.2 [55.1, 63.0]."""
     if low is None or high is None:
-        return said(estimate) if digits is None else f"{estimate:.{digits}f}"
+        return significant(estimate) if digits is None else f"{estimate:.{digits}f}"
     places = decimals(estimate, low, high) if digits is None else digits
     return f"{estimate:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
@@ -150,7 +150,7 @@ def hover(one: Points, xs: Sequence[Any]) -> dict[str, Any]:
     """What a point says under the mouse. Through hovertext, as a template would read names as placeholders."""
     lines = []
     for x, y, low, high, text in zip(xs, one.y, one.low, one.high, one.text, strict=True):
-        parts = [one.name, f"{said(x)}: {interval(y, low, high)}", text]
+        parts = [one.name, f"{significant(x)}: {interval(y, low, high)}", text]
         lines.append("<br>".join(name_of(part, 48) for part in parts if part))
     return {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
 
@@ -197,7 +197,7 @@ class Axis:
         figure.update_yaxes(title_text=name_of(self.spec.get("y") or "", 40), exponentformat="power")
         shown = list(range(len(self.names))) if self.names else self.ticks
         if shown:
-            names = [name_of(said(x), 10) for x in (self.names or self.ticks)]
+            names = [name_of(significant(x), 10) for x in (self.names or self.ticks)]
             figure.update_xaxes(tickvals=shown, ticktext=names)
         reference(figure, self.spec, False, self.places(first)[0])
         return dressed(figure, height, legend=legend(figure))
@@ -218,7 +218,7 @@ def reference(
     value = number(spec.get("reference"))
     if value is None:
         return
-    label = name_of(spec.get("reference_name") or said(value), 40)
+    label = name_of(spec.get("reference_name") or significant(value), 40)
     dash = {"color": SOFT, "dash": "dot", "width": 1.8}
     place = {"x": [value], "y": [x]} if flat else {"x": [x], "y": [value]}
     hidden = {"mode": "markers", "marker": {"opacity": 0}, "hoverinfo": "skip", "showlegend": False}
@@ -274,7 +274,7 @@ def _categorical(spec: Mapping[str, Any], style: Mapping[str, Style], bars: bool
     if not series:
         return None
     places = categories(series)
-    labels = [said(place) for place in places]
+    labels = [significant(place) for place in places]
     flat = max(map(len, labels)) > LONG or len(labels) > 12
     figure, index = go.Figure(), {place: i for i, place in enumerate(places)}
     for order, one in enumerate(series):
@@ -415,7 +415,7 @@ def heatmap(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | 
         for names, width, count in ((listed(spec, "rows"), 22, len(z)), (listed(spec, "columns"), 12, wide))
     )
     numbered, whole = wide <= NUMBERED, all(v == int(v) for v in values)
-    written = [["–" if v is None else str(int(v)) if whole else said(v) for v in row] for row in z]
+    written = [["–" if v is None else str(int(v)) if whole else significant(v) for v in row] for row in z]
     low, most = min(values), max(map(abs, values)) or 1.0
     scale = [[0, faint(STYLES[0].tone, 0.04)], [1, faint(STYLES[0].tone, 0.62)]]
     if low < 0:
@@ -458,7 +458,10 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
     for name, values in series:
         look, shares = style[name], 100 * np.histogram(values, edges)[0] / len(values)
         bounds = itertools.pairwise(edges)
-        said_of = [f"{said(a)} to {said(b)}: {s:.1f} %" for (a, b), s in zip(bounds, shares, strict=True)]
+        texts = [
+            f"{significant(a)} to {significant(b)}: {s:.1f} %"
+            for (a, b), s in zip(bounds, shares, strict=True)
+        ]
         figure.add_scatter(
             x=[edges[0], *edges.tolist()],
             y=[0.0, *shares.tolist(), 0.0],
@@ -467,7 +470,7 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
             line={"color": look.tone, "width": 2.2, "dash": look.dash, "shape": "hv"},
             fill="tozeroy",
             fillcolor=faint(look.tone, 0.12),
-            hovertext=[f"{name_of(name, 48)}<br>{text}" for text in ["", *said_of, ""]],
+            hovertext=[f"{name_of(name, 48)}<br>{text}" for text in ["", *texts, ""]],
             hovertemplate="%{hovertext}<extra></extra>",
         )
     figure.update_xaxes(title_text=name_of(spec.get("x") or "", 40))

@@ -30,12 +30,12 @@ from studio.times import moment
 
 HISTORY = 30
 EMPTY = "There is no image to correct yet. Compare a prompt first: each image of it comes here by itself."
-NONE_FIT = "No image is what you asked for under “Which images”. Choose all images, or compare more prompts."
+NONE_FIT = "No image matches the filters under “Which images”. Choose all images, or compare more prompts."
 TAKEN = (
     "Others are at work on the images that are left. Come back in a few minutes, or compare another prompt."
 )
 AGREED = "There is no image left on which people disagree. Choose another order."
-DONE_HERE = "All images that you asked for under “Which images” are done. Choose all images to go on."
+DONE_HERE = "All images that match the filters under “Which images” are done. Choose all images to go on."
 DONE = "All images are done. Compare more prompts, or train on what you have corrected."
 
 

@@ -22,10 +22,10 @@ from studio.studio import Studio
 from studio.times import moment
 
 ORDERS = {
-    "uncertainty": "The VLM is unsure, or any",
+    "uncertainty": "VLM unsure, alternating with any",
     "disagreement": "People disagree",
     "reward": "Reward model and VLM disagree",
-    "projected": "Projected noise, much expected",
+    "projected": "Projected noise, high expected score",
     "prompt": "Stay with one prompt",
     "random": "Random",
     "newest": "Newest",

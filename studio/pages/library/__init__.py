@@ -116,8 +116,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                 table = Table(caption=words_tab.CAPTION, visible=False, elem_id="library-labels")
                 compare = gr.Button("Compare a prompt", visible=False, elem_classes="action")
                 with gr.Row(visible=False) as paging:
-                    back = gr.Button("Previous page", elem_id="library-previous")
-                    on = gr.Button("Next page", elem_id="library-next")
+                    previous = gr.Button("Previous page", elem_id="library-previous")
+                    following = gr.Button("Next page", elem_id="library-next")
             with gr.Column(visible=False) as one:
                 with gr.Row():
                     close = gr.Button("Back", elem_id="library-close")
@@ -138,7 +138,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         backup.build(studio, who, rights)
 
     asked = [who, text, sort, look, *filters.values(), *words_asked]
-    page = [amount, narrow, pictures, table, compare, paging, back, on, place]
+    page = [amount, narrow, pictures, table, compare, paging, previous, following, place]
     detail = [listed, one, chosen, picture, about, remarks, words, history]
 
     def search(keys: list[Any], given: tuple[Any, ...], kept: Any, profile: Any) -> Update:
@@ -181,8 +181,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             narrow: gr.update(visible=not as_images),
             compare: gr.update(visible=fresh),
             paging: gr.update(visible=len(keys) > 1 or results["next"] is not None),
-            back: gr.update(interactive=len(keys) > 1),
-            on: gr.update(interactive=results["next"] is not None),
+            previous: gr.update(interactive=len(keys) > 1),
+            following: gr.update(interactive=results["next"] is not None),
             place: {"keys": keys, "next": results["next"]},
         }
 
@@ -235,8 +235,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         part.change(first, asked, page, trigger_mode="multiple", **QUICK)
     for part in (sort, look, *filters.values(), *words_asked[1:]):
         part.input(first, asked, page, **ASKED)
-    on.click(forward, [place, *asked], page, **ASKED)
-    back.click(backward, [place, *asked], page, **ASKED)
+    following.click(forward, [place, *asked], page, **ASKED)
+    previous.click(backward, [place, *asked], page, **ASKED)
     for part in (pictures, table):
         part.pick(open_one, who, detail, **ASKED)
     close.click(closed, None, [listed, one], **ASKED)

@@ -41,7 +41,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
             shared.html(notices.quiet(WHAT))
             make = gr.Button("Back up now", variant="primary", elem_id="backup-make")
             rights.admins(make)
-            said = shared.html(elem_id="backup-said")
+            message = shared.html(elem_id="backup-said")
             table = Table(caption="Back-ups in the studio's folder; choose one", elem_id="backups")
             with gr.Row(visible=False) as of_one:
                 fetch = gr.Button("Download")
@@ -72,7 +72,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
     def new(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         made = transfer.new_backup(studio, shared.admin(studio, kept, profile)).name
         written = notices.notice(f"Written: {made}.")
-        return {said: written, table: listed(made), chosen: made, of_one: gr.update(visible=True)}
+        return {message: written, table: listed(made), chosen: made, of_one: gr.update(visible=True)}
 
     @shows_errors
     def choose(event: gr.EventData) -> Update:
@@ -97,16 +97,16 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
             source = path if isinstance(path, str) and path else transfer.backup_named(studio, name)
             restored = transfer.restored(transfer.restore(studio, source, writer))
         except ValueError as error:
-            return {said: problem(error)}
+            return {message: problem(error)}
         unsure = {sure: False, back: gr.update(interactive=False)}
-        return {said: notices.notice(restored), table: listed(), chosen: "", **unsure}
+        return {message: notices.notice(restored), table: listed(), chosen: "", **unsure}
 
     tab.select(shows_errors(lambda: listed()), None, table, **QUICK)
-    make.click(new, who, [said, table, chosen, of_one], **WORK)
+    make.click(new, who, [message, table, chosen, of_one], **WORK)
     table.pick(choose, None, [table, chosen, of_one, file], **ASKED)
     fetch.click(download, [chosen, who], file, **WORK)
     sure.input(lambda ticked: gr.update(interactive=ticked is True), sure, back, **ASKED)
-    back.click(restore, [chosen, given, sure, who], [said, table, chosen, sure, back], **WORK)
+    back.click(restore, [chosen, given, sure, who], [message, table, chosen, sure, back], **WORK)
 
 
 def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
@@ -151,8 +151,10 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
 
 
 def _detail(detail: dict[str, Any]) -> str:
-    said = {name.replace("_", " "): value for name, value in detail.items() if isinstance(value, int | str)}
-    return ", ".join(f"{name} {value}" for name, value in said.items() if value)[:300]
+    entries = {
+        name.replace("_", " "): value for name, value in detail.items() if isinstance(value, int | str)
+    }
+    return ", ".join(f"{name} {value}" for name, value in message.items() if value)[:300]
 
 
 def _webhook(status: dict[str, Any]) -> str:

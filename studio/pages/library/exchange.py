@@ -59,7 +59,7 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             licence = _licence("export-licence", visible=False)
             make = gr.Button("Make the file", variant="primary", elem_id="export-make")
             rights.admins(make)
-            said = shared.html(elem_id="export-said")
+            message = shared.html(elem_id="export-said")
             file = gr.File(label="To download", interactive=False, visible=False, elem_id="export-file")
         with gr.Column(min_width=300):
             gr.Markdown("### To the Hugging Face Hub")
@@ -99,10 +99,10 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 )
                 path = shared.download(made)
         except ValueError as error:
-            return {said: problem(error), file: gr.update(visible=False)}
+            return {message: problem(error), file: gr.update(visible=False)}
         whole = {name.replace("_", " "): value for name, value in counted.items() if isinstance(value, int)}
         counts = ", ".join(f"{value} {name}" for name, value in whole.items())
-        return {said: notices.notice(f"Written: {counts}."), file: gr.update(value=path, visible=True)}
+        return {message: notices.notice(f"Written: {counts}."), file: gr.update(value=path, visible=True)}
 
     @shows_errors
     def send(request: gr.Request, profile: gr.OAuthProfile | None, *given: Any) -> Update:
@@ -119,7 +119,7 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
         return {pushed: done, token: ""}
 
     form.input(explain, form, [meaning, features, licence], **ASKED)
-    make.click(write, [form, features, licence, who], [said, file], **WORK)
+    make.click(write, [form, features, licence, who], [message, file], **WORK)
     push.click(send, [repository, token, private, push_licence, who], [pushed, token], **WORK)
 
 
@@ -141,7 +141,7 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             take = gr.Button("Import", interactive=False, elem_id="import-take")
             rights.admins(look)
         with gr.Column(scale=8, min_width=320):
-            said = shared.html(
+            message = shared.html(
                 notices.empty("Choose a file and look first: nothing is kept by that."), elem_id="import-said"
             )
             table = Table(caption="", elem_id="import-changes")
@@ -163,10 +163,10 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 raise ValueError("There is no file: choose one first.")
             imported = transfer.import_file(studio, kind, path, writer, dry_run=dry_run)
         except ValueError as error:
-            return {said: problem(error), table: rows([], []), seen: None, take: idle}
+            return {message: problem(error), table: rows([], []), seen: None, take: idle}
         ready = {seen: [kind, path], take: gr.update(interactive=True, variant="primary")}
         return {
-            said: notices.notice(imported.text),
+            message: notices.notice(imported.text),
             table: _changes(imported),
             **(ready if dry_run else {seen: None, take: idle}),
         }
@@ -181,8 +181,8 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
 
     form.input(explain, form, [meaning, seen, take], **ASKED)
     file.change(lambda: {seen: None, take: idle}, None, [seen, take], **QUICK)
-    look.click(dry, [form, file, who], [said, table, seen, take], **WORK)
-    take.click(real, [form, file, seen, who], [said, table, seen, take], **WORK)
+    look.click(dry, [form, file, who], [message, table, seen, take], **WORK)
+    take.click(real, [form, file, seen, who], [message, table, seen, take], **WORK)
 
 
 def _changes(imported: transfer.Imported) -> dict[str, Any]:

@@ -45,10 +45,10 @@ def build(studio: Studio, tab: gr.Tab) -> tuple[Table, Callable[[gr.EventData], 
     amount = shared.html(elem_id="library-run-count")
     table = Table(caption="Runs; choose one to open it", elem_id="library-run-table")
     with gr.Row(visible=False) as paging:
-        back = gr.Button("Previous page", elem_id="library-run-previous")
-        on = gr.Button("Next page", elem_id="library-run-next")
+        previous = gr.Button("Previous page", elem_id="library-run-previous")
+        following = gr.Button("Next page", elem_id="library-run-next")
     place = gr.State(0)
-    asked, page = [text, kind, state, order], [amount, table, paging, back, on, place]
+    asked, page = [text, kind, state, order], [amount, table, paging, previous, following, place]
 
     def listed(number: int, given: tuple[Any, ...]) -> Update:
         """A page of runs; the last one where there are fewer by now."""
@@ -62,8 +62,8 @@ def build(studio: Studio, tab: gr.Tab) -> tuple[Table, Callable[[gr.EventData], 
             amount: count(len(matching), len(every), number, len(all_runs) == MOST),
             table: lines(shown, NONE if every else FRESH),
             paging: gr.update(visible=pages > 1),
-            back: gr.update(interactive=number > 0),
-            on: gr.update(interactive=number < pages - 1),
+            previous: gr.update(interactive=number > 0),
+            following: gr.update(interactive=number < pages - 1),
             place: number,
         }
 
@@ -82,8 +82,8 @@ def build(studio: Studio, tab: gr.Tab) -> tuple[Table, Callable[[gr.EventData], 
     text.change(first, asked, page, trigger_mode="multiple", **QUICK)
     for part in (kind, state, order):
         part.input(first, asked, page, **ASKED)
-    on.click(turned(1), [place, *asked], page, **ASKED)
-    back.click(turned(-1), [place, *asked], page, **ASKED)
+    following.click(turned(1), [place, *asked], page, **ASKED)
+    previous.click(turned(-1), [place, *asked], page, **ASKED)
     return table, pick_run
 
 

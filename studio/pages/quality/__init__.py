@@ -23,7 +23,7 @@ from studio.studio import Studio
 SECONDS = 1.5  # between two looks while figures are on their way
 AT_ONCE = 0.7  # seconds that opening the page waits for them
 EMPTY = "No person has scored a word yet. What people say in Annotate is compared here: with each other, with the VLM and with gold."
-NOT_APART = "Nothing of theirs is two points or more from gold or from what the others say."
+NOT_APART = "None of their scores is two points or more from gold or from the scores of the others."
 
 
 @dataclass
@@ -51,7 +51,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
             with gr.Column(visible=False) as nothing:
                 shared.html(notices.empty(EMPTY))
                 annotate = gr.Button("Annotate", elem_classes="action", elem_id="quality-to-annotate")
-            with gr.Column(visible=False) as some:
+            with gr.Column(visible=False) as content:
                 verdict = shared.html(elem_id="quality-verdict")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=5, min_width=300):
@@ -84,7 +84,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
             golden = gold.build(studio, memory, rights, lambda: kept.look().value)
 
     page = [person, histogram, against, lacking, contested, gallery, shown]
-    every = [drawn, since, timer, about, nothing, some, verdict, alphas, kinds, matrix, pairs, people, chosen, *page,
+    every = [drawn, since, timer, about, nothing, content, verdict, alphas, kinds, matrix, pairs, people, chosen, *page,
              *golden.lists]  # fmt: skip
 
     def seen_by(figures: Any, kept_who: Any, profile: Any) -> tuple[Any, bool]:
@@ -110,7 +110,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
             **going,
             drawn: stamp,
             nothing: gr.update(visible=not names),
-            some: gr.update(visible=bool(names)),
+            content: gr.update(visible=bool(names)),
             verdict: parts.verdict(figures),
             alphas: plotted(parts.alpha_by_kind(figures["kinds"], USABLE, GOOD)),
             kinds: parts.kinds(figures),

@@ -24,7 +24,7 @@ from studio.times import moment
 SHOWN = 40  # disagreements in the table
 LISTED = 200  # gold words in the table
 DIGITS = [str(score) for score in range(10)]
-NONE = "People are nowhere two points or more apart on a word without gold. There is nothing to settle."
+NONE = "On no word without gold do people differ by two points or more. There is nothing to settle."
 NO_GOLD = "No word has a gold score yet. Settle a disagreement, or choose words of the image that is open in Annotate."
 NOT_YOURS = "Gold is set and seen by administrators only: it is what annotators are held against, unseen."
 ASK = "Choose a word people are apart on, a gold word, or take the image that is open in Annotate."

@@ -131,7 +131,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
         ask, writer = read_ask(event._data), shared.person(kept, profile)
         if not ask.grid:
             latest = studio.grids.find(LISTED)
-            theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ON] or [
+            theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ACTIVE] or [
                 g["id"] for g in latest if g["who"] == writer
             ]
             return {**asked_of(theirs[0]), **opened(theirs[0], kept, profile)} if theirs else closed()
@@ -142,7 +142,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
         compared = change(view, ask.base, ask.other)
         value = value_of(view, ask, compared, **rights(view, kept, profile))
         if not ask.fresh:
-            return {grid: value} if view.state in runs.ON else {grid: value, earlier: listed()}
+            return {grid: value} if view.state in runs.ACTIVE else {grid: value, earlier: listed()}
         shown = {nothing: gr.update(visible=False), drawer: gr.update(open=False)}
         return {**asked_of(view.id), grid: value, earlier: listed(), **shown}
 

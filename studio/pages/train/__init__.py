@@ -143,14 +143,14 @@ def build(
         seen, counts = listing.seen(studio, False, asked), studio.status()
         promoted = [run["id"] for run in seen.runs if run["promoted"]]
         still = listing.digest([seen.shown, promoted, may, seen.states])
-        told_of = _labels(counts["scored"], counts["corrections"])
-        stamp = f"{still} {listing.digest([told_of, listing.stamp(seen.state)])}"
+        stored = _labels(counts["scored"], counts["corrections"])
+        stamp = f"{still} {listing.digest([stored, listing.stamp(seen.state)])}"
         if stamp == known:
             return gr.skip()
-        free = gr.update(interactive=may and not seen.on)
+        free = gr.update(interactive=may and not seen.active)
         update = {
             **tab.shown(seen, may, stamp, _table(seen.runs, seen.shown)),
-            labels: told_of,
+            labels: stored,
             start: free,
             again: free,
             back: gr.update(interactive=may and bool(promoted)),

@@ -53,7 +53,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         if not grid_id:
             return {grid: "", drawn: "", shown: notices.empty(NONE), clock: gr.Timer(active=False)}
         view = studio.grids.get(grid_id)
-        on = view.state in listing.ON
+        on = view.state in listing.ACTIVE
         scored = sum(c.sample is not None and c.sample.total is not None for c in view.cells)
         stamp = f"{grid_id} {view.state} {view.done} {scored}"
         table = {} if stamp == known else {shown: _table(view)}
@@ -120,7 +120,7 @@ def _table(view: GridView) -> str:
         first = samples[0].total if samples[0] else None
         body[f"seed {seed}"] = [_cell(sample, first if i else None) for i, sample in enumerate(samples)]
     bar = ""
-    if view.state in listing.ON:
+    if view.state in listing.ACTIVE:
         words = [f"{view.done} of {view.total} images", notices.left(view.left)]
         bar = notices.bar(view.done / max(1, view.total), ", ".join(filter(None, words)))
     elif view.state != "done":
