@@ -101,7 +101,6 @@ def wire(studio: Studio, page: gr.Blocks, guide: Guide, tabs: gr.Tabs, go: Calla
         tab = strip.opened(event._data)
         return go(tab) if tab else gr.skip()
 
-    for event in (page.load, clock.tick):
-        event(look, None, [guide, clock], **QUICK)
+    gr.on([page.load, clock.tick], look, None, [guide, clock], **QUICK)
     guide.open(opened, None, tabs, **QUICK)
     guide.dismiss(lambda: gr.Timer(active=False), None, clock, **QUICK)

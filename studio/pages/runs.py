@@ -234,14 +234,14 @@ def wire(
     return Opener(outputs, lambda run, may: see(run, "", may))
 
 
-def when(run: dict[str, Any]) -> str:
+def when(run: Mapping[str, Any]) -> str:
     return moment(run["created"])
 
 
-def change(run: dict[str, Any]) -> str:
+def change(run: Mapping[str, Any]) -> str:
     """Its held-out change of words, for a cell of a table; '' where nothing was held out."""
-    heldout = (run["metrics"] or {}).get("heldout")
-    value = (heldout["difference"].get("words") or {}).get("estimate") if heldout else None
+    heldout = (run["metrics"] or {}).get("heldout") or {}
+    value = (heldout.get("difference", {}).get("words") or {}).get("estimate")
     if value is None:
         return ""
     return f"{value:+.3f} nats" if heldout["of"] in IN_NATS else f"{100 * value:+.1f} points"

@@ -40,21 +40,15 @@ Update = dict[Any, Any]
 
 def shows_errors(work: Callable[..., Any]) -> Callable[..., Any]:
     """A handler whose exceptions become a sentence in a toast; never a traceback."""
-    if inspect.isgeneratorfunction(work):
-
-        @functools.wraps(work)
-        def steps(*given: Any, **named: Any) -> Any:
-            with _toasts():
-                yield from work(*given, **named)
-
-        return steps
+    if not inspect.isgeneratorfunction(work):
+        return _toasts()(work)
 
     @functools.wraps(work)
-    def once(*given: Any, **named: Any) -> Any:
+    def steps(*given: Any, **named: Any) -> Any:
         with _toasts():
-            return work(*given, **named)
+            yield from work(*given, **named)
 
-    return once
+    return steps
 
 
 @contextlib.contextmanager
@@ -145,9 +139,7 @@ def with_token() -> bool:
 
 def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
     """The name of an administrator (``limits.RIGHTS``); ValueError with a sentence for others."""
-    name = ""
-    if not identity.on_space():
-        name = proven(studio, kept, profile)
+    name = "" if identity.on_space() else proven(studio, kept, profile)
     why_not = limits.may_manage(studio.settings, name, profile, token=with_token())
     if why_not:
         raise ValueError(why_not)
@@ -252,15 +244,12 @@ class Loading:
 
     def run(self) -> None:
         try:
-            self.studio.load(self._say)
+            self.studio.load(lambda stage: setattr(self, "stage", stage))
             # what is loaded stays: to look through its 600,000 objects for garbage keeps all visitors waiting for .3 s and more
             gc.collect()
             gc.freeze()
         except Exception as error:  # noqa: BLE001 - the page says what it was
             self.problem = sentence(error)
-
-    def _say(self, stage: str) -> None:
-        self.stage = stage
 
     @property
     def over(self) -> bool:

@@ -83,7 +83,8 @@ def grid_value(
     opinions = opinions or {}
     base, other = (ask.base, ask.other) if ask else (0, strongest(view))
     have = ask.have if ask and ask.grid == view.id else {}
-    cells, more = [], False
+    cells: list[dict[str, Any]] = []
+    more = False
     made = sorted((cell.sample.words for cell in view.cells if cell.sample), key=len) or [[]]
     words = [{"index": w.index, "text": w.text} for w in made[-1] if w.scored]
     for cell in view.cells:

@@ -83,7 +83,7 @@ def tail(report: Mapping[str, Any], level: int = 1) -> str:
     parts += [_pictures(spec, level + 1) for spec in items(report, "pictures")]
     config = report.get("config")
     if isinstance(config, Mapping) and config:
-        rows = [
+        rows: list[list[Cell]] = [
             [str(name), value if isinstance(value, str) else json.dumps(value)]
             for name, value in config.items()
         ]

@@ -35,11 +35,10 @@ def chips(
     shown = []
     for word in words:
         entry = {name: getattr(word, name) for name in FIELDS}
-        then = earlier.get(word.index)
-        scored = then is not None and then.score is not None and word.score is not None
-        entry["change"] = word.score - then.score if scored else None
-        corrected = scored and (word.human is not None or then.human is not None)
-        entry["change_by"] = ("corrections" if corrected else "the VLM") if scored else ""
+        then, entry["change"], entry["change_by"] = earlier.get(word.index), None, ""
+        if then is not None and then.score is not None and word.score is not None:
+            entry["change"] = word.score - then.score
+            entry["change_by"] = "the VLM" if word.human is None and then.human is None else "corrections"
         entry["hidden"], entry["others"] = word.index in hidden, list((others or {}).get(word.index, ()))
         shown.append(entry)
     return {"sample": sample, "compared": bool(before), "words": shown, **more}

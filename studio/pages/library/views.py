@@ -107,7 +107,7 @@ def about(sample: Mapping[str, Any], gone: bool) -> str:
 def words(current: Mapping[int, Mapping[str, Any]], labels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The scores of each word: the label that training takes, each machine's, each person's."""
     label = {word["index"]: word for word in labels}
-    bare = {"people": {}, **dict.fromkeys(SOURCES)}
+    bare: dict[str, Any] = {"people": {}, **dict.fromkeys(SOURCES)}
     every = {
         index: current.get(index) or {**bare, "word": label[index]["word"]}
         for index in sorted({*current, *label})

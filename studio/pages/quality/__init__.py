@@ -128,7 +128,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
         listed = {people: parts.people(figures, name), chosen: name}
         one = next((one for one in figures["people"] if one["who"] == name), None)
         if one is None:
-            blank = {person: "", against: None, lacking: "", contested: "", shown: []}
+            blank: Update = {person: "", against: None, lacking: "", contested: "", shown: []}
             return {**listed, **blank, histogram: plotted(None), gallery: gr.update(visible=False)}
         everyone = [sum(column) for column in zip(*(p["scores"] for p in figures["people"]), strict=True)]
         pictures, samples = captioned(one["contested"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -137,7 +138,7 @@ def _value(value: Any) -> str:
     return "–" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _settings(settings: list[dict[str, Any]]) -> dict[str, Any]:
+def _settings(settings: list[Mapping[str, Any]]) -> dict[str, Any]:
     body = []
     for s in changed(settings):
         chosen = s["default"] is not None and s["value"] != s["default"]
