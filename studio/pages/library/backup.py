@@ -154,7 +154,7 @@ def _detail(detail: dict[str, Any]) -> str:
     entries = {
         name.replace("_", " "): value for name, value in detail.items() if isinstance(value, int | str)
     }
-    return ", ".join(f"{name} {value}" for name, value in message.items() if value)[:300]
+    return ", ".join(f"{name} {value}" for name, value in entries.items() if value)[:300]
 
 
 def _webhook(status: dict[str, Any]) -> str:
