@@ -5,6 +5,7 @@ The work is a job of its own (``studio.training.jobs``); what is shown is read f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -130,25 +131,23 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
     which.input(explain, which, [question, *forms.values()], **ASKED)
     for name, form in settings.items():
         if "size" in form:
-            form["size"].input(_sizes(name), form["size"], list(form.values()), **ASKED)
+            form["size"].input(_sizes(name, form), form["size"], list(form.values()), **ASKED)
     start.click(begin, [who, which, *every], all_parts, **ASKED)
     return listing.wire(studio, page, memory, tab, see, all_parts)
 
 
-def _question(name: Any) -> str:
-    asked = EXPERIMENTS[name].question if name in EXPERIMENTS else ""
-    return notices.quiet(asked)
+def _question(name: str) -> str:
+    return notices.quiet(EXPERIMENTS[name].question)
 
 
-def _sizes(name: str) -> Any:
-    """What choosing a size does: it fills in the sizes of that experiment, which can then be changed."""
+def _sizes(name: str, form: dict[str, Any]) -> Callable[[Any], Update]:
+    """What choosing a size does: it fills in the settings of that size, which can then be changed."""
+    full = {setting: getattr(field, "full", None) for setting, field in EXPERIMENTS[name].fields.items()}
+    small = {setting: field.default for setting, field in EXPERIMENTS[name].fields.items()}
 
-    def fill(size: Any) -> list[Any]:
-        filled = []
-        for field in EXPERIMENTS[name].fields.values():
-            full = getattr(field, "full", None)
-            filled.append(gr.skip() if full is None else full if size == "full" else field.default)
-        return filled
+    def fill(size: Any) -> Update:
+        sizes = full if size == "full" else small
+        return {form[setting]: sizes[setting] for setting, value in full.items() if value is not None}
 
     return fill
 

@@ -22,7 +22,7 @@ from studio.pages.shared import ASKED, Update, shows_errors
 from studio.pages.train import run as run_page
 from studio.pages.train import samples as run_samples
 from studio.studio import Studio
-from studio.training.configs import FIELDS, Field
+from studio.training.configs import FIELDS
 from studio.training.results import IN_NATS, by_whom
 
 KINDS = {
@@ -71,7 +71,7 @@ def build(
                 defaults = studio.runs.defaults("cycle")
                 settings, heads = {}, {}
                 with gr.Column(elem_id="settings"):
-                    for group, names in _groups(_settings("cycle")).items():
+                    for group, names in _groups(FIELDS["cycle"]).items():
                         heads[group] = gr.Markdown(f"**{group}**", elem_classes="quiet")
                         for name in names:
                             field = replace(FIELDS["cycle"][name], default=defaults[name][0])
@@ -143,14 +143,14 @@ def build(
         seen, counts = listing.seen(studio, False, asked), studio.status()
         promoted = [run["id"] for run in seen.runs if run["promoted"]]
         still = listing.digest([seen.shown, promoted, may, seen.states])
-        stored = _labels(counts["scored"], counts["corrections"])
+        stored = f"{counts['scored']} scored images and {counts['corrections']} corrected words in the store."
         stamp = f"{still} {listing.digest([stored, listing.stamp(seen.state)])}"
         if stamp == known:
             return gr.skip()
         free = gr.update(interactive=may and not seen.active)
         update = {
             **tab.shown(seen, may, stamp, _table(seen.runs, seen.shown)),
-            labels: stored,
+            labels: notices.quiet(stored),
             start: free,
             again: free,
             back: gr.update(interactive=may and bool(promoted)),
@@ -184,9 +184,8 @@ def build(
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Roll back the newest promotion, a whole loop with all its parts."""
         name = shared.admin(studio, kept, profile)
-        last = next(
-            (e for e in studio.store.runs.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None
-        )
+        events = studio.store.runs.promotions(limit=listing.LIMIT)
+        last = next((event for event in events if _in_use(studio, event)), None)
         if last is None:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
         studio.runs.rollback(last["kind"], name)
@@ -220,10 +219,6 @@ def build(
     return annotate, listing.wire(studio, page, memory, tab, see, all_parts)
 
 
-def _settings(kind: str) -> dict[str, Field]:
-    return {name: field for name, field in FIELDS[kind].items() if name != "sources"}
-
-
 def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
     """The settings under the headings of the form, each once, what belongs nowhere else last."""
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
@@ -231,10 +226,6 @@ def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
         if name != "sources":
             groups[next((g for g, names in GROUPS.items() if name.startswith(names)), LAST)].append(name)
     return {group: names for group, names in groups.items() if names}
-
-
-def _labels(scored: int, corrected: int) -> str:
-    return notices.quiet(f"{scored} scored images and {corrected} corrected words in the store.")
 
 
 def _title(run: dict[str, Any]) -> str:
@@ -252,11 +243,9 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
         said.append(f"On what was not trained on, judged by {by_whom(heldout)}: {_change(heldout)}")
         if not heldout["independent"]:
             said.append("The labels come from the same judge, so this is no independent result.")
-    if run["promoted"]:
-        said.append("It is in use.")
-        return notices.notice(" ".join(said))
-    why = studio.runs.why_not(run)
-    return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
+    why = "" if run["promoted"] else studio.runs.why_not(run) or ""
+    said.append("It is in use." if run["promoted"] else why)
+    return notices.notice(" ".join(filter(None, said)), problem=bool(why))
 
 
 def _change(heldout: dict[str, Any]) -> str:
@@ -282,7 +271,5 @@ def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
 
 def _in_use(studio: Studio, event: dict[str, Any]) -> bool:
     """Whether a promotion event is a promotion that still stands."""
-    if event["action"] != "promote":
-        return False
-    used = studio.store.runs.promoted(event["kind"])
+    used = studio.store.runs.promoted(event["kind"]) if event["action"] == "promote" else None
     return used is not None and used["id"] == event["run"]
