@@ -112,13 +112,10 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
     @shows_errors
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         key, golden, figures = picked(event._data), shared.manages(studio, kept, profile), look()
-        every = [
-            *(figures or {}).get("apart", []),
-            *(studio.store.gold.scores(limit=LISTED) if golden else []),
-        ]
-        for one in every:
-            if _key(one) == key:
-                return {**shown(one["sample"], one["word_index"], golden), **listed(figures, golden, key)}
+        standing = studio.store.gold.scores(limit=LISTED) if golden else []
+        for word in [*(figures or {}).get("apart", []), *standing]:
+            if _key(word) == key:
+                return {**shown(word["sample"], word["word_index"], golden), **listed(figures, golden, key)}
         raise ValueError("That word is no longer listed: choose another one.")
 
     @shows_errors
@@ -137,9 +134,10 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
         }
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> Update:
-        studio.annotation.set_gold(id, _index(word), digit, shared.admin(studio, kept, profile))
-        key = _key({"sample": id, "word_index": _index(word)})
-        return {**shown(id, _index(word), True), **listed(look(), True, key)}
+        index = _index(word)
+        studio.annotation.set_gold(id, index, digit, shared.admin(studio, kept, profile))
+        key = _key({"sample": id, "word_index": index})
+        return {**shown(id, index, True), **listed(look(), True, key)}
 
     @shows_errors
     def set_it(id: Any, word: Any, digit: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
@@ -197,13 +195,12 @@ def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
         parts.append(f'<li class="quiet">the VLM <b>{word.vlm}</b></li>')
     stands = _gold_of(studio, view.id, index, golden)
     if stands is not None:
-        parts.append(
-            f'<li><span class="badge good">gold {stands["score"]}</span> set by {escape(stands["who"])}</li>'
-        )
-    nobody = "" if parts else '<li class="quiet">Nobody has scored this word yet.</li>'
+        badge = f'<span class="badge good">gold {stands["score"]}</span>'
+        parts.append(f"<li>{badge} set by {escape(stands['who'])}</li>")
+    body = "".join(parts) or '<li class="quiet">Nobody has scored this word yet.</li>'
     return (
         f'<p class="ask">{escape(view.prompt)}</p><p class="quiet">“{escape(word.text)}” as people score it:</p>'
-        f'<ul class="quality-said">{"".join(parts)}{nobody}</ul>'
+        f'<ul class="quality-said">{body}</ul>'
     )
 
 
