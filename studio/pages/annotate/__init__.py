@@ -115,7 +115,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def drawn(view: SampleView | None, writer: str, selection: Selection, **more: Any) -> Update:
         """The image with its words, or why there is none."""
         # so that the chips rest, and what stands beside them is counted, also where nothing else differs
-        more["drawn"], order = now(), notices.quiet(studio.annotation.why_next(selection.order))
+        more["drawn"], reason = now(), notices.quiet(studio.annotation.why_next(selection.order))
         if view is None:
             says = none_left(writer, selection)
             button = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
@@ -127,7 +127,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 picture: gr.update(value=None, visible=False),
                 about: "",
                 words: chips([], who=writer, **more),
-                why: order,
+                why: reason,
                 place: "",
             }
         image, shown = shared.picture(view.image_path), desk.item(studio, view.id, writer, selection.blind)
@@ -137,7 +137,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             picture: gr.update(value=image, visible=True),
             about: _about(shown.view, image is None, studio.settings.confirm == "yes"),
             words: face(shown, writer, selection, shown.last, **more),
-            why: order,
+            why: reason,
             place: view.id,
         }
 
