@@ -6,7 +6,6 @@ give such a score; no picture is kept as a file.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from html import escape
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data.shapes.render import OUTLINES, PALETTE, Background, Placement, render_things
-from studio.components.thumbnails import data_url
+from studio.components.thumbnails import data_url, encoded
 
 PAPER = Background((226.0, 226.0, 223.0))
 SIZE = 96  # pixels a side, shown at about two thirds of that
@@ -120,9 +119,7 @@ EXAMPLES: tuple[tuple[str, str, str, tuple[tuple[int, tuple[Placement, ...], str
 def picture(placements: Sequence[Placement]) -> str:
     """The placements drawn, as a data: URL."""
     image = Image.fromarray(render_things(placements, PAPER, SIZE)).quantize(24)
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return data_url(stream.getvalue())
+    return data_url(encoded(image, "PNG", optimize=True))
 
 
 def page() -> str:
