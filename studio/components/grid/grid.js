@@ -109,8 +109,10 @@ function head() {
   if (held.tends === false) { /* another person's */ }
   else if (on()) does.append(button("Stop", "sg-button sg-stop", "Stop this grid; the images that are made are kept", () => trigger("halt", facts())));
   else if (held.done < held.total) does.append(button("Go on", "sg-button sg-primary", "Make the images that are missing", () => trigger("go_on", facts())));
-  if (!on() && variants().length > 1 && held.done > 1)
-    does.append(vote());
+  if (!on() && variants().length > 1 && held.done > 1) {
+    does.append(button("Blind vote", "sg-button", "Vote between two columns without knowing which is which", () => trigger("vote", facts())));
+    does.lastChild.disabled = Boolean(held.votes);  // then the reason stands below it
+  }
   does.append(
     button("Use settings", "sg-button", "Put this grid's prompt, seeds and settings into the form", () => trigger("reuse", facts())),
     button("Copy link", "sg-button sg-copy", "Copy a link to this grid", (event) => copyLink(event.currentTarget, "grid", held.grid)),
@@ -124,13 +126,6 @@ function head() {
   return box;
 }
 
-// Where this visitor may not vote, the button is off, and why stands below it.
-function vote() {
-  const node = button("Blind vote", "sg-button", "Vote between two columns without knowing which is which", () => trigger("vote", facts()));
-  node.disabled = Boolean(held.votes);
-  return node;
-}
-
 function progress() {
   const box = make("div", "sg-progress");
   const share = Math.round((100 * held.done) / Math.max(1, held.total));
@@ -141,7 +136,7 @@ function progress() {
   done.style.width = `${share}%`;
   bar.append(done);
   const words = held.state === "queued" ? "Waiting for other work to end" : `${held.done} of ${held.total} images${timeLeft(held.left)}`;
-  box.append(bar, make("p", "progress-words", held.message && on() ? `${words}. ${held.message}` : words));
+  box.append(bar, make("p", "progress-words", held.message ? `${words}. ${held.message}` : words));
   return box;
 }
 
