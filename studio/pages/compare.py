@@ -1,4 +1,4 @@
-"""Compare: the same seeds without and with the projector, or the best of 8 noises; a score for every word under each."""
+"""The page Compare: the same seeds without and with the projector, or the best of 8 noises, with the scores of all words."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Diagnose: the experiments, each a question; started, watched and stopped like a training, and their reports.
+"""The page Diagnose: start, watch and stop the paper's experiments, and read their reports.
 
-The work is a job of its own (``studio.training.jobs``); what is shown is read from the store and the folders of runs.
+An experiment is a background job (``studio.training.runs``); what is shown is read from the store and the folders of runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A first visit: the example pairs that the store began with, and the strip of first steps."""
+"""The first visit: example pairs that the store began with, and the strip of first steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this browser remembers across reloads and restarts of the server.
+"""Values that the browser keeps across reloads and restarts of the server.
 
 Not ``gr.BrowserState``: that reads its value when it is mounted, which in a tab is when the tab is first opened and
 elsewhere may be after the page's ``load``, and it does not keep an empty value. These are components that are never

@@ -1,5 +1,4 @@
-"""Who is here: the name of this browser, signing in, the same name on another browser; and what is off for everybody
-but administrators."""
+"""The visitor's name, signing in, the same name on another browser; and controls for administrators only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tabs that start jobs share: the form of a setting, the state of a run, and what else is active.
+"""Helpers of the tabs that start jobs, Train and Diagnose: form fields of settings, the card and the list of runs.
 
 Nothing is kept here: it is read from the store and from the folders of runs, so that a page that is reloaded, or
 another one, shows the same.

@@ -1,5 +1,4 @@
-"""What the tabs share: errors as toasts, who is writing and what they may do, pictures and files, the models'
-loading."""
+"""Helpers of all tabs: errors as toasts, the visitor's name and rights, images and files, loading of the models."""
 
 from __future__ import annotations
 

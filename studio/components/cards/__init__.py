@@ -1,4 +1,4 @@
-"""A page of small pictures that can be opened.
+"""Cards: small images that can be opened.
 
 Not ``gr.Gallery``: a card has a title, a score and badges, is a button for the keyboard, and its picture is no file
 that is served.

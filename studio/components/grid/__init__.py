@@ -1,4 +1,4 @@
-"""The grid of the page Seeds: seeds x variants, a picture with its word scores a cell; and what the cells say together.
+"""The grid of the page Seeds: seeds x variants, an image with its word scores in each cell, and statistics over the cells.
 
 The page keeps the cells that it has and asks for the others (event ``more``): an answer holds new or changed cells
 only, ``AT_ONCE`` pictures at most, so that an answer which is lost is asked for again and nothing is sent twice.

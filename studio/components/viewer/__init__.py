@@ -1,4 +1,4 @@
-"""Two pictures over the page, to be looked at closely: side by side, a slider, hold to flip, their difference; zoom.
+"""The viewer: a dialog with two images, side by side, under a slider, hold-to-flip or as their difference, with zoom.
 
 The pictures are the stored PNGs, their parameters still in them, as data URLs: what is shown is what is downloaded.
 """

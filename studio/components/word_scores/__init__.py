@@ -1,4 +1,4 @@
-"""The words of a prompt as chips with their scores 0..9: read-only under an image, or corrected key by key.
+"""Chips: the words of a prompt with their scores 0..9, read-only or corrected key by key.
 
 A correction leaves the browser as a packet of numbered operations, which ``studio.annotation.inbox`` reads and applies.
 """

@@ -1,6 +1,6 @@
-"""Annotate: an image, its words with the scorer's digits, and a person who corrects them; each key is stored at once.
+"""The page Annotate: an image and the scores of its words, corrected key by key; each key is stored at once.
 
-A key costs nothing else: the queue is counted, and the history read, when an image comes or the person pauses.
+The queue is counted and the history read only when an image comes or the person pauses, so that a key costs neither.
 """
 
 from __future__ import annotations

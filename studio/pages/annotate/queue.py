@@ -1,4 +1,4 @@
-"""Queue order, filters and blind mode, all kept in the browser; and the progress of a person.
+"""The controls of the queue (order, filters, blind mode), kept in the browser, and the progress of a person.
 
 One hidden component holds the whole selection, as ``pages.memory`` holds who is writing; the controls fill it.
 """

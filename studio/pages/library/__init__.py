@@ -1,4 +1,4 @@
-"""Library: everything that is kept. Look through samples, labels and runs; take them out and in; back up; who did what."""
+"""The page Library: search samples, labels and runs; export, import and back up; the audit log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Library: backups of the database while it is in use, restoring one, the webhook, and the audit log."""
+"""The tabs Backup and Log of the Library: back up the database while it is in use, restore; webhook and audit log."""
 
 from __future__ import annotations
 

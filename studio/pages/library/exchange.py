@@ -1,4 +1,4 @@
-"""Library: export as a file, push to the Hub, import with a dry run first."""
+"""The tabs Export and Import of the Library: a file, a push to the Hub, an import after a dry run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in the Library: all that was trained or measured, by search, kind, state and order. A row opens its run."""
+"""The tab Runs of the Library: all trainings and experiments by search, kind, state and order. A row opens its run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Library's view of samples: cards, one sample's words and history. Values for components, no handlers."""
+"""Values of the Library's components: samples as cards, the words and the history of one sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quality: how far annotators agree, a page for each of them, and gold. The figures are computed in the background."""
+"""The page Quality: agreement of annotators, figures of each, and gold. The figures are computed in the background."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Gold on the page Quality: the words on which people are furthest apart, the panel in which one is settled, and the
-gold that is set. Where there are administrators only they set gold and see it, or it would be no check; what is
-set is in the audit log."""
+"""Gold on the page Quality: disagreements, a panel to set the gold score of a word, and the scores that are set.
+
+Where there are administrators, only they set and see gold, or it would be no check. The audit log has what was set.
+"""
 
 from __future__ import annotations
 

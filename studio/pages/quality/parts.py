@@ -1,5 +1,4 @@
-"""What the page Quality shows: its texts, tables and plots; plain functions of the figures that
-``studio.annotation.quality`` works out."""
+"""Texts, tables and plots of the page Quality, as functions of the figures of ``studio.annotation.quality``."""
 
 from __future__ import annotations
 

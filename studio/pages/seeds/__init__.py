@@ -1,4 +1,4 @@
-"""Seeds: a grid of seeds by variants, to be looked at closely, voted on blind, kept and shared."""
+"""The page Seeds: a grid of seeds by variants, with a viewer and a blind vote."""
 
 from __future__ import annotations
 

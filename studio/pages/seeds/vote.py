@@ -1,4 +1,4 @@
-"""Sittings of blind votes: which pair a page was shown, so that the page need not know which method made which."""
+"""Sittings of blind votes: the pair that a page shows, by a token, so that the page cannot tell the methods apart."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Train: from labels to a new reward model and projector, and whether it helped; promoted by a button only.
+"""The page Train: train reward model and projector from labels, see the held-out result, promote or roll back.
 
-The work is a job of its own (``studio.training.jobs``). What is shown is read from the store again and again, so a
-page that is reloaded, or another one, shows the same.
+A training is a background job (``studio.training.runs``). The page polls the store, so that one that is reloaded, or
+another one, shows the same.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""A run's card in Train: its result, and the tabs beside that: settings and labels, family, another run, model card,
-delete."""
+"""The tabs of a run's card in Train: settings and labels, family, comparison with another run, model card, delete."""
 
 from __future__ import annotations
 

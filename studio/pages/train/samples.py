@@ -1,5 +1,7 @@
-"""Samples of a run, before and after on the same seeds: a grid of no projector, the projector that the run began
-from, and the run's own. It is an ordinary grid (``studio.grids.grid``), so the page Seeds shows it as well."""
+"""The tab Samples of a run's card: a grid of the same seeds without projector, with the one before and with the run's.
+
+It is an ordinary grid (``studio.grids.grid``), so that the page Seeds shows it as well.
+"""
 
 from __future__ import annotations
 
