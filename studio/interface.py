@@ -22,6 +22,7 @@ from studio.access.guard import Access, Guard
 from studio.access.identity import on_space
 from studio.access.limits import MAX_UPLOAD
 from studio.components import notices
+from studio.components.guide import Guide
 from studio.components.scripted import text
 from studio.errors import sentence
 from studio.exchange import webhook
@@ -77,7 +78,7 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
     with page:
         html(notices.head(TITLE, WHAT))
         state = html(_state(loading), elem_id="studio-state", live=True)
-        watch, kept, steps = gr.Timer(1.0), memory.build(studio, page), first.place()
+        watch, kept, steps = gr.Timer(1.0), memory.build(studio, page), Guide(elem_id="studio-guide")
         banner(studio, page, backup)
         limited = people.Rights(studio)
         with gr.Tabs(selected="compare", elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -159,20 +160,14 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         wanted = gr.Textbox(visible=False)  # the sample of a link
         kept.recalled.then(follow, None, [tabs, wanted], **ASKED)
         wanted.change(open_wanted, [wanted, *inputs], outputs, **ASKED).then(None, None, None, js=FOLLOWED)
-        seeing.viewer.annotate(open_viewed, inputs, outputs, **ASKED)
+        seeing.annotate(open_viewed, inputs, outputs, **ASKED)
         keeping.annotate.click(open_wanted, [keeping.chosen, *inputs], outputs, **ASKED)
-        for button, tab in (
-            (judging.annotate, "annotate"),
-            (to_annotate, "annotate"),
-            (annotating.compare, "compare"),
-            (keeping.compare, "compare"),
-        ):
-            button.click(lambda tab=tab: go(tab), None, tabs, **ASKED)
+        gr.on([judging.annotate.click, to_annotate.click], lambda: go("annotate"), None, tabs, **ASKED)
+        gr.on([annotating.compare.click, keeping.compare.click], lambda: go("compare"), None, tabs, **ASKED)
         run_parts = [tabs, keeping.run, *training.outputs, *diagnosing.outputs]
         picked_run = keeping.runs.pick(open_run, kept.who, run_parts, **ASKED)
         picked_run.then(None, keeping.run, None, js=library.SHOW_RUN)
-        for event in (page.load, watch.tick):
-            event(look, None, [state, watch], **QUICK)
+        gr.on([page.load, watch.tick], look, None, [state, watch], **QUICK)
     # closed: else a request by another address (/run, /api) would skip the queue, and hold a thread that keys need
     page.queue(max_size=studio.settings.queue, default_concurrency_limit=8, api_open=False)
     page._queue.sleep_when_free = QUEUE_SECONDS
@@ -201,8 +196,7 @@ def banner(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
         return everyone + notices.notice(places.warning(studio.settings.home, bool(studio.settings.backup)))
 
     notice = html(warnings(), elem_id="studio-keeping")
-    for event in (page.load, gr.Timer(LOOK_SECONDS).tick):
-        event(warnings, None, notice, **QUICK)
+    gr.on([page.load, gr.Timer(LOOK_SECONDS).tick], warnings, None, notice, **QUICK)
 
 
 def launch(settings: Settings | None = None) -> None:
@@ -225,11 +219,15 @@ def launch(settings: Settings | None = None) -> None:
         signal.signal(signal.SIGTERM, lambda *_: _ended(backup))  # how a Space is put to sleep
     try:
         page = build(studio, loading, backup)
+        copies = (
+            settings.backup if settings.backup and not places.is_dataset(settings.backup) else settings.home
+        )
+        private = [str(settings.home), str(copies)]  # never served, however it is asked for
         page.launch(
             theme=theme(),
             css=STYLE,
             head=HEAD,
-            blocked_paths=_private(settings),
+            blocked_paths=private,
             max_file_size=MAX_UPLOAD,
             show_error=False,
             ssr_mode=False,
@@ -241,10 +239,12 @@ def launch(settings: Settings | None = None) -> None:
             run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more
             prevent_thread_lock=True,
         )
+        assert page.local_url is not None
         access.opened(page.local_url, page.share_url)
         shown = places.transient(settings.home)
         if get_upload_folder() == str(shown):  # the studio's own, and not one that somebody else writes to
-            uploads.keep_swept(shown, _kept(page))
+            kept = {file for part in page.blocks.values() for file in getattr(part, "keep_in_cache", ())}
+            uploads.keep_swept(shown, kept)  # but for what parts of the page show from the start
         loading.start(after=HEAD_START)
         threading.Thread(target=studio.finish_imports, name="imports", daemon=True).start()
         threading.Thread(target=studio.watch_for_damage, name="damage", daemon=True).start()
@@ -270,17 +270,6 @@ def _ended(backup: Backup) -> None:
     """A last copy, and the end at once: Python would wait for what visitors still ask."""
     backup.close()
     os._exit(0)
-
-
-def _kept(page: gr.Blocks) -> set[str]:
-    """The files that parts of the page show from the start."""
-    return {file for part in page.blocks.values() for file in getattr(part, "keep_in_cache", ())}
-
-
-def _private(settings: Settings) -> list[str]:
-    """What is never served, however it is asked for."""
-    copies = [settings.backup] if settings.backup and not places.is_dataset(settings.backup) else []
-    return [str(settings.home), *copies]
 
 
 def _state(loading: Loading) -> str:

@@ -35,8 +35,8 @@ class Foreseen(Records):
         return [sample["id"] for sample in self.rows(sql, values)]
 
     def seen_by_vlm(self, samples: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The VLM's latest scores of these samples: {sample: {"version": str, "words": {word index: its distribution, or its
-        score where it gave only that}}}."""
+        """The VLM's latest scores of these samples: {sample: {"version": str, "words": {word index: {score,
+        distribution}}}}."""
         ids = checks.as_json("samples", [checks.identifier("sample", id) for id in samples])
         seen: dict[str, dict[str, Any]] = {}
         sql = """SELECT sample, word_index, score, distribution, scorer_version FROM scores WHERE seq IN
@@ -46,7 +46,7 @@ class Foreseen(Records):
         for score in map(readable, self.rows(sql, (ids,))):
             sample = seen.setdefault(score["sample"], {"version": "", "words": {}})
             sample["version"] = score["scorer_version"]
-            sample["words"][score["word_index"]] = score["distribution"] or score["score"]
+            sample["words"][score["word_index"]] = score
         return seen
 
     def keep(self, figures: Mapping[str, tuple[float, float, str]], reward: str) -> None:

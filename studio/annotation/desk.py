@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from data.store import Store
-from studio.access.identity import check_name
+from studio.access.identity import check_name, is_anonymous
 from studio.images.views import SampleView
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SAYS = {
 class Item:
     """A sample as one person may see it. hidden: indices of words whose scores are kept back; others: other people's scores
     of a word since this person opened it or scored it, {index: [{who, score}]}; flag and note: this person's, '' for none;
-    flags: other people's, [{who, text}]; mark: see ``mark``."""
+    flags: other people's, [{who, text}]; who: as ``display_name``; mark: see ``mark``."""
 
     view: SampleView
     mark: str
@@ -70,9 +70,18 @@ def item(studio: Studio, sample: str, who: str, blind: bool = False, opened: int
     for s in scores:
         since = min((x for x in (mine.get(s["word_index"]), opened) if x is not None), default=s["seq"])
         if s["who"] != who and s["score"] is not None and s["seq"] > since:
-            others[s["word_index"]].append({"who": s["who"], "score": s["score"]})
-    flags = [{"who": r["who"], "text": r["text"]} for r in remarks if r["kind"] == "flag" and r["who"] != who]
+            others[s["word_index"]].append({"who": display_name(s["who"]), "score": s["score"]})
+    flags = [
+        {"who": display_name(r["who"]), "text": r["text"]}
+        for r in remarks
+        if r["kind"] == "flag" and r["who"] != who
+    ]
     return Item(view, at, others=dict(others), flag=flag, note=note, flags=flags)
+
+
+def display_name(who: str) -> str:
+    """The name of another person, as annotators see it."""
+    return "somebody" if is_anonymous(who) else who
 
 
 def mark(studio: Studio, sample: str, who: str) -> str:

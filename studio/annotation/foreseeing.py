@@ -24,8 +24,9 @@ from torch import Tensor
 
 from core.evaluation.choosing import predict
 from core.noise import draw
-from core.scoring.scores import entropy, expected
+from core.scoring.scores import entropy
 from data.store import Store
+from data.store.labels import expected
 from studio.errors import sentence
 from studio.images import gpu
 from studio.images.making import encode, noises_of
@@ -100,7 +101,7 @@ class Foreseeing:
             for row, foreseen in zip(same, words, strict=True):
                 scores = scored[row["id"]]["words"]
                 both = [(value, scores[i]) for i, value in foreseen.items() if i in scores]
-                gaps = [abs(9 * value - _points(score)) for value, score in both]
+                gaps = [abs(9 * value - expected(score)) for value, score in both]
                 if gaps and np.isfinite(gaps).all():
                     gap = min(9.0, float(np.mean(gaps)))
                     promise = float(np.mean([value * _unsure(score) for value, score in both]))
@@ -121,14 +122,9 @@ class Foreseeing:
         return noises
 
 
-def _points(score: int | Sequence[float]) -> float:
-    """The scorer's expected score of a word, 0-9, from its digit or its distribution."""
-    return float(score) if isinstance(score, int) else 9 * float(expected(np.array(score)))
-
-
-def _unsure(score: int | Sequence[float]) -> float:
+def _unsure(score: Mapping[str, Any]) -> float:
     """The entropy of the scorer's distribution for a word, in [0, 1]; 0 for a mere digit."""
-    return 0.0 if isinstance(score, int) else float(entropy(np.array(score)))
+    return 0.0 if score["distribution"] is None else float(entropy(np.array(score["distribution"])))
 
 
 class Foreseer:

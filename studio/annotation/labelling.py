@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.scoring.scores import check_digit, entropy, expected
+from core.scoring.scores import check_digit, entropy
 from core.words import Word, split, units_of
 from data.store import Store
 from data.store.database import now
+from data.store.labels import expected
 from data.store.queue import LEASE_SECONDS, ORDERS
 from studio.access.identity import SIMULATED, check_name
 from studio.annotation import HABITS, desk
@@ -36,20 +37,20 @@ PROMPTS_AT_ONCE = 1000  # about 30 ms
 FORESEEN = ("reward", "projected")  # orders that ask the reward model
 STAY = "prompt"  # an order of the studio's own: other images of the prompt that was on the screen come first
 WHY = {
-    "uncertainty": "Next comes the image whose words the VLM is least sure of, where a correction teaches most. Every "
-    "now and then comes any image, as the unsure ones are not like the others. How unsure: the entropy of the VLM's ten "
-    "probabilities for a word, 0 sure to 1 no idea, on average over the words that you have not scored yet.",
-    "disagreement": "Next comes the image on whose words people disagree most, by the mean distance of the highest "
-    "from the lowest score of a word: another opinion tells who is right.",
-    "reward": "Next comes the image on which the reward model, which predicts scores from the noise alone, and the "
-    "VLM, which saw the image, are furthest apart on average over the words: one of the two is wrong.",
-    "projected": "Next comes an image of projected noise of which the reward model expects much and the VLM is unsure: the "
-    "projector follows the reward model, and may be misled there. Images without projection come after these, in the same "
-    "order. By the mean over the words of the expected score times the entropy of the VLM's ten probabilities.",
-    "random": "Next comes any image that you have not done yet, in an order of your own that stays the same.",
-    "newest": "Next comes the newest image that you have not done yet.",
-    STAY: "Next comes another image of the same prompt, the least sure first, so that you judge alike what is alike. "
-    "When a prompt is done, the image comes whose words the VLM is least sure of.",
+    "uncertainty": "Queue order: the image whose words the VLM is least sure of, where a correction teaches most, "
+    "alternating with any image, because unsure images are unlike the others. The measure is the entropy of the VLM's ten "
+    "probabilities of a word (0: sure, 1: no idea), averaged over the words that you have not scored yet.",
+    "disagreement": "Queue order: the image on whose words people disagree most, measured by the mean difference between "
+    "the highest and the lowest score of a word. Another opinion tells who is right.",
+    "reward": "Queue order: the image on which the reward model, which predicts scores from the noise alone, and the "
+    "VLM, which saw the image, differ most on average over the words. One of the two is wrong.",
+    "projected": "Queue order: images of projected noise of which the reward model expects much and the VLM is unsure, "
+    "because the projector follows the reward model and may be misled there; then the others in the same order. The "
+    "measure is the mean over the words of the expected score times the entropy of the VLM's ten probabilities.",
+    "random": "Queue order: random, in an order of your own that stays the same.",
+    "newest": "Queue order: the newest image that you have not done yet.",
+    STAY: "Queue order: other images of the same prompt, the least sure first, so that you judge alike what is alike; then "
+    "the image whose words the VLM is least sure of.",
 }
 
 
@@ -393,15 +394,13 @@ def _scored(view: WordView, current: dict[str, Any]) -> WordView:
     vlm = current.get("vlm")
     correction = current.get("human") or current.get("simulated")
     human, digit = correction["score"] if correction else None, _digit(vlm)
-    certain = None if digit is None else float(digit)
-    distribution = np.array(vlm["distribution"]) if vlm and vlm["distribution"] else None
     return replace(
         view,
         vlm=digit,
-        expected=certain if distribution is None else 9 * float(expected(distribution)),
+        expected=expected(vlm) if vlm else None,
         calibrated=_digit(current.get("calibrated")),
         human=human,
         by=correction["who"] if correction else None,
         score=human if human is not None else digit,
-        uncertain=0.0 if distribution is None else float(entropy(distribution)),
+        uncertain=float(entropy(np.array(vlm["distribution"]))) if vlm and vlm["distribution"] else 0.0,
     )

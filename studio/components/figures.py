@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -45,144 +46,117 @@ def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
         return None
     figure = make_subplots(1, len(stages), subplot_titles=[f"{name}: loss" for name in stages])
     for column, (name, (steps, losses)) in enumerate(stages.items(), 1):
-        faint = go.Scatter(
-            x=steps, y=losses, mode="lines", line={"color": SOFT, "width": 1}, opacity=0.45, name=name
-        )
-        smooth = go.Scatter(
-            x=steps,
-            y=running_mean(losses),
-            mode="lines",
-            line={"color": ACCENT, "width": 2.5},
-            name="running mean",
-        )
-        figure.add_trace(faint, 1, column)
-        figure.add_trace(smooth, 1, column)
+        faint: dict[str, Any] = {"line": {"color": SOFT, "width": 1}, "opacity": 0.45, "name": name}
+        smooth = {"line": {"color": ACCENT, "width": 2.5}, "name": "running mean"}
+        figure.add_scatter(x=steps, y=losses, mode="lines", **faint, row=1, col=column)
+        figure.add_scatter(x=steps, y=running_mean(losses), mode="lines", **smooth, row=1, col=column)
         figure.update_xaxes(title_text="step", row=1, col=column)
     return dressed(figure, 290)
 
 
 def running_mean(values: Sequence[float], keep: float = SMOOTHING) -> list[float]:
     """Exponential moving average with bias correction, so that the first value is itself."""
-    means, mean, weight = [], 0.0, 0.0
-    for value in values:
-        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
-        means.append(mean / weight)
-    return means
+    return pd.Series(values).ewm(alpha=1 - keep).mean().tolist()
 
 
 def heldout(result: Mapping[str, Any]) -> go.Figure | None:
     """The ``heldout`` of a run's metrics, by method. A figure is {estimate, low, high}, its bounds None where no
     interval is known; shares are shown in percent."""
-    shares = result.get("of") not in IN_NATS
-    scale, unit = (100, "%") if shares else (1, "nats a word")
-    names = SHARES if shares else LABELS
-    shown = [name for name in names if _usable(result.get("after", {}).get(name))]
-    if not shown:
-        return None
-    figure = go.Figure()
-    methods = [method for method in ("none", "before", "after") if method in result]
-    for place, method in enumerate(methods):
-        shift = (len(methods) - 1) / 2 - place
-        dots = [
-            (i + 0.3 * shift, result[method][n])
-            for i, n in enumerate(shown)
-            if _usable(result[method].get(n))
-        ]
-        figure.add_trace(_dots(dots, scale, unit, TITLES[method], TONES[method], FORMS[method]))
-    return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], ROW)
+    series = [(TITLES[name], TONES[name], FORMS[name], result[name]) for name in TITLES if name in result]
+    return _in_rows(result, series, [result.get("after", {})], "held-out result, {unit}", ROW)
 
 
 def change(result: Mapping[str, Any]) -> go.Figure | None:
     """The same ``heldout``: the paired difference after less before, with the line of no difference."""
-    shares = result.get("of") not in IN_NATS
-    scale, unit = (100, "points") if shares else (1, "nats a word")
-    names, differences = SHARES if shares else LABELS, result.get("difference", {})
-    shown = [name for name in names if _usable(differences.get(name))]
-    if not shown:
-        return None
-    figure = go.Figure()
-    dots = [(i, differences[name]) for i, name in enumerate(shown)]
-    figure.add_trace(_dots(dots, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True))
-    figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5})
+    differences = result.get("difference", {})
     base = TITLES.get(str(result.get("base", "before")), "before")
-    return _in_rows(figure, f"after less {base}, {unit}", [names[name] for name in shown], ROW)
-
-
-def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) -> go.Figure:
-    """A row per label, ``height`` pixels high. The title stands at the left, as there may be little room for it."""
-    figure.update_yaxes(
-        tickvals=list(range(len(labels))), ticktext=list(labels), range=[-0.6, len(labels) - 0.4]
-    )
-    title_at = {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top", "pad": {"l": 14, "t": 12}}
-    figure.update_layout(title={"text": title, "font": {"size": 13}, **title_at})
-    dressed(figure, 120 + height * len(labels), legend=True)
-    return figure.update_layout(legend={"y": -36 / (height * len(labels)), "yanchor": "top"})
+    title, series = f"after less {base}, {{unit}}", [("difference", ACCENT, "diamond", differences)]
+    figure = _in_rows(result, series, [differences], title, ROW, signed=True)
+    if figure is not None:
+        figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5})
+    return figure
 
 
 def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     """The held-out results of two runs on the same prompts and seeds: a row per figure, a shape per run."""
-    shares = results[0].get("of") not in IN_NATS
-    scale, unit, titles = (100, "%", SHARES) if shares else (1, "nats a word", LABELS)
-    shown = [n for n in titles if all(_usable(result.get("after", {}).get(n)) for result in results)]
+    after = [result.get("after", {}) for result in results]
+    looks = zip(names, (TONES["after"], TONES["before"]), ("diamond", "square"), after, strict=True)
+    return _in_rows(results[0], list(looks), after, "held-out result, {unit}", 100, apart=0.4)
+
+
+def _in_rows(
+    result: Mapping[str, Any],
+    series: Sequence[tuple[str, str, str, Mapping[str, Any]]],
+    needed: Sequence[Mapping[str, Any]],
+    title: str,
+    height: int,
+    *,
+    apart: float = 0.3,
+    signed: bool = False,
+) -> go.Figure | None:
+    """A row of so many pixels for each figure that all of ``needed`` have, None where there is none; in it a dot with its
+    interval for each series (name, tone, form, figures), ``apart`` from each other. The title stands at the left, as there
+    may be little room for it."""
+    shares = result.get("of") not in IN_NATS
+    labels = SHARES if shares else LABELS
+    shown = [name for name in labels if all(_usable(figures.get(name)) for figures in needed)]
     if not shown:
         return None
+    unit = "nats a word" if not shares else "points" if signed else "%"
+    scale, spec = (100, ".1f") if shares else (1, ".3f")
     figure = go.Figure()
-    looks = zip(
-        names, results, (TONES["after"], TONES["before"]), ("diamond", "square"), (1, -1), strict=True
-    )
-    for name, result, tone, form, side in looks:
-        dots = [(i + 0.2 * side, result["after"][n]) for i, n in enumerate(shown)]
-        figure.add_trace(_dots(dots, scale, unit, name, tone, form))
-    return _in_rows(figure, f"held-out result, {unit}", [titles[name] for name in shown], 100)
+    for place, (name, tone, form, figures) in enumerate(series):
+        shift = apart * ((len(series) - 1) / 2 - place)
+        dots = [(i + shift, figures[n]) for i, n in enumerate(shown) if _usable(figures.get(n))]
+        spans = [(f["low"], f["high"]) if bounded(f) else (f["estimate"], f["estimate"]) for _, f in dots]
+        figure.add_scatter(
+            x=[scale * f["estimate"] for _, f in dots],
+            y=[at for at, _ in dots],
+            mode="markers+text",
+            text=[format(scale * f["estimate"], f"+{spec}" if signed else spec) for _, f in dots],
+            textposition="top center",
+            textfont={"size": 12, "color": tone},
+            name=name,
+            showlegend=not signed,
+            marker={"color": tone, "size": 11, "symbol": form, "line": {"width": 2, "color": tone}},
+            error_x={
+                "array": [scale * (high - f["estimate"]) for (_, f), (_, high) in zip(dots, spans, strict=True)],
+                "arrayminus": [scale * (f["estimate"] - low) for (_, f), (low, _) in zip(dots, spans, strict=True)],
+                "color": tone,
+                "thickness": 2,
+                "width": 6,
+            },
+            hovertemplate=f"{name}: %{{x:{spec}}} {unit}<extra></extra>",
+        )  # fmt: skip
+    ticks = {"tickvals": list(range(len(shown))), "ticktext": [labels[name] for name in shown]}
+    figure.update_yaxes(**ticks, range=[-0.6, len(shown) - 0.4])
+    title_at = {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top", "pad": {"l": 14, "t": 12}}
+    figure.update_layout(title={"text": title.format(unit=unit), "font": {"size": 13}, **title_at})
+    dressed(figure, 120 + height * len(shown), legend=True)
+    return figure.update_layout(legend={"y": -36 / (height * len(shown)), "yanchor": "top"})
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        known = float(value)
+    except OverflowError:
+        return None
+    return known if math.isfinite(known) else None
 
 
 def bounded(figure: Mapping[str, Any]) -> bool:
     """Whether a figure has an interval: both its bounds are finite numbers."""
-    return _finite(figure.get("low")) and _finite(figure.get("high"))
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return number(figure.get("low")) is not None and number(figure.get("high")) is not None
 
 
 def _usable(figure: Any) -> bool:
     """Whether it can be drawn: a dot, and its interval where there is one."""
-    if not isinstance(figure, Mapping) or not _finite(figure.get("estimate")):
+    if not isinstance(figure, Mapping) or number(figure.get("estimate")) is None:
         return False
     return bounded(figure) or figure.get("low") is None and figure.get("high") is None
-
-
-def _dots(
-    dots: Sequence[tuple[float, Mapping[str, float]]],
-    scale: float,
-    unit: str,
-    name: str,
-    tone: str,
-    form: str,
-    legend: bool = True,
-    sign: bool = False,
-) -> go.Scatter:
-    middle = [scale * figure["estimate"] for _, figure in dots]
-    spec = "+.1f" if sign and scale == 100 else "+.3f" if sign else ".1f" if scale == 100 else ".3f"
-    return go.Scatter(
-        x=middle,
-        y=[place for place, _ in dots],
-        mode="markers+text",
-        text=[format(value, spec) for value in middle],
-        textposition="top center",
-        textfont={"size": 12, "color": tone},
-        name=name,
-        showlegend=legend,
-        marker={"color": tone, "size": 11, "symbol": form, "line": {"width": 2, "color": tone}},
-        error_x={
-            "array": [scale * (f["high"] - f["estimate"]) if bounded(f) else 0 for _, f in dots],
-            "arrayminus": [scale * (f["estimate"] - f["low"]) if bounded(f) else 0 for _, f in dots],
-            "color": tone,
-            "thickness": 2,
-            "width": 6,
-        },
-        hovertemplate=f"{name}: %{{x:{spec}}} {unit}<extra></extra>",
-    )
 
 
 def dressed(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:

@@ -72,6 +72,28 @@ def bar(done: float, words: str) -> str:
     )
 
 
+def arrow(by: float | None) -> str:
+    """A change of a mean score, its direction in a sign as well; '' for none."""
+    if by is None or tone(by) == "same":
+        return "" if by is None else "= 0"
+    return f"{'▲' if by > 0 else '▼'} {signed(by)}"
+
+
+def tone(by: float) -> str:
+    """The class of a change: up, down or same."""
+    return "same" if abs(by) < 0.05 else "up" if by > 0 else "down"
+
+
+def signed(by: float) -> str:
+    """A number with its sign, a minus as on the chips."""
+    return f"{by:+.1f}".replace("-", "−")
+
+
+def counted(many: int, what: str, several: str = "") -> str:
+    """A number of things: 1 image, 2 images."""
+    return f"{many:,} {what if many == 1 else several or what + 's'}"
+
+
 def empty(text: str) -> str:
     """An empty state: a sentence that says what to do."""
     return f'<div class="empty">{_EMPTY}<p>{escape(text)}</p></div>'
@@ -79,10 +101,11 @@ def empty(text: str) -> str:
 
 def left(seconds: float | None) -> str:
     """Remaining time in words."""
-    if seconds is None or seconds <= 0:
-        return ""
+    return f"about {duration(seconds)} left" if seconds and seconds > 0 else ""
+
+
+def duration(seconds: float) -> str:
+    """A duration in words."""
     if seconds < 90:
-        return f"about {max(1, round(seconds))} s left"
-    if seconds < 5400:
-        return f"about {round(seconds / 60)} min left"
-    return f"about {seconds / 3600:.1f} h left"
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

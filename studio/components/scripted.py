@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,7 +20,6 @@ class Scripted(gr.HTML):
 
     SCRIPT: ClassVar[str] = ""
     TEMPLATE: ClassVar[str] = ""
-    SCHEMA: ClassVar[dict[str, Any]] = {}  # of the value's properties
 
     def __init__(
         self,
@@ -40,22 +40,22 @@ class Scripted(gr.HTML):
             **options,
         )
 
-    def preprocess(self, payload: Any) -> dict[str, Any] | None:
+    # gr.HTML declares its value as a str
+    def preprocess(self, payload: Any) -> dict[str, Any] | None:  # type: ignore[override]
         return payload if isinstance(payload, dict) else None
 
-    def postprocess(self, value: Any) -> dict[str, Any] | None:
+    def postprocess(self, value: Any) -> dict[str, Any] | None:  # type: ignore[override]
         if value is not None and not isinstance(value, Mapping):
             raise ValueError(f"A {type(self).__name__} takes a dict, not a {type(value).__name__}.")
         return None if value is None else dict(value)
 
-    def example_payload(self) -> Any:
-        return {}
-
-    def example_value(self) -> Any:
-        return {}
-
     def api_info(self) -> dict[str, Any]:
-        return {"type": "object", "properties": self.SCHEMA}
+        return {"type": "object"}
+
+
+def moment() -> int:
+    """Microseconds since 1970, by which a page tells a newer value from an older one."""
+    return time.time_ns() // 1000
 
 
 def text(data: Any, name: str, most: int = 64) -> str:
@@ -67,5 +67,4 @@ def text(data: Any, name: str, most: int = 64) -> str:
 def number(data: Any, name: str, most: int, missing: int = 0) -> int:
     """A whole number from 0 to ``most`` of an event's data; ``missing`` where there is none."""
     value = data.get(name) if isinstance(data, Mapping) else None
-    valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
-    return value if valid else missing
+    return value if type(value) is int and 0 <= value <= most else missing

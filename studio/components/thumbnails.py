@@ -25,9 +25,9 @@ def small(path: str | Path, side: int = SIDE, lossless: int = 0) -> str:
         image.draft("RGB", (side, side))
         scaled = image.convert("RGB")
     scaled.thumbnail((side, side), Image.Resampling.LANCZOS)
-    if lossless and len(content := _encoded(scaled, "PNG", optimize=True)) <= lossless:
+    if lossless and len(content := encoded(scaled, "PNG", optimize=True)) <= lossless:
         return data_url(content)
-    return data_url(_encoded(scaled, "WEBP", quality=88), "image/webp")
+    return data_url(encoded(scaled, "WEBP", quality=88), "image/webp")
 
 
 def thumbnail(path: str | None, stamp: str = "", side: int = SIDE, lossless: int = 0) -> str:
@@ -41,12 +41,10 @@ def thumbnail(path: str | None, stamp: str = "", side: int = SIDE, lossless: int
         return ""
 
 
-@lru_cache(maxsize=3072)
-def _kept(path: str, side: int, lossless: int, stamp: str) -> str:
-    return small(path, side, lossless)
+_kept = lru_cache(maxsize=3072)(lambda path, side, lossless, stamp: small(path, side, lossless))
 
 
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Compare: the same seeds without and with the projector, or the best of 8 noises; a score for every word under each."""
+"""The page Compare: the same seeds without and with the projector, or the best of 8 noises, with the scores of all words."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from studio.access.limits import limits
 from studio.access.waiting import MODELS
 from studio.components import detector, notices
 from studio.components.detector import DetectorLine
+from studio.components.notices import arrow, signed
 from studio.components.word_scores import WordScores, chips
 from studio.images.detecting import Opinion, compared
 from studio.images.views import GUIDANCE, MAX_SEEDS, STEPS, totals
@@ -32,10 +33,14 @@ NOISE_INFO = (
     "noises is taken before anything is drawn."
 )
 EMPTY = "Nothing is compared yet. Write what the image should show and press Compare, or click an example."
-PROJECTED, CHOSEN = "With projector", "Best of several noises"  # what the second image is called
+FIRST, PROJECTED, CHOSEN = (
+    "Without projector",
+    "With projector",
+    "Best of several noises",
+)  # what the images are called
 ALONE = (
-    "No model is in use that would give it other noise, so there is nothing to hold against it. Train one (a projector, or "
-    "for the best of 8 a reward model) and promote it: it appears here."
+    "No model is in use that would change the noise, so there is no second image. Train one (a projector, or for the best "
+    "of 8 a reward model) and promote it."
 )
 GONE = "The file of this image is gone. Compare the same prompt and seed again to make it anew."
 # a chip's digit is the most likely score, which may be another
@@ -60,9 +65,6 @@ RECALL = """(kept, asked) => {
   return [kept, asked];
 }""".replace("KEY", f"{KEY}.compare")
 
-# what the browser keeps of a comparison: [seed, id without the projector, id with it or None] a pair
-Kept = list[list[str | None]]
-
 
 @dataclass
 class CompareTab:
@@ -81,8 +83,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             prompt = gr.Textbox(
+                offered[0].prompt,
                 label="Prompt",
-                value=offered[0].prompt,
                 lines=2,
                 max_lines=4,
                 max_length=LONGEST_PROMPT,
@@ -92,12 +94,12 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 run = gr.Button("Compare", variant="primary", scale=2, min_width=120, elem_id="run")
                 stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80, elem_id="stop")
             seeds = gr.Textbox(
+                "7",
                 label="Seeds",
-                value="7",
                 info=f"Whole numbers, such as 7, 8, 9 or 10-13; {MAX_SEEDS} at most.",
                 elem_id="seeds",
             )
-            randomise = gr.Button("Other seeds", size="sm", elem_id="other-seeds")
+            randomise = gr.Button("Other seeds", size="sm")
             noise = gr.Dropdown(NOISES, value="projected", label="Noise", info=NOISE_INFO, elem_id="noise")
             strength = gr.Slider(
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
@@ -106,12 +108,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 defaults = studio.models.sampling()
                 steps = gr.Slider(*STEPS, defaults["steps"], step=1, label="Steps", elem_id="steps")
                 guidance = gr.Slider(*GUIDANCE, defaults["guidance"], step=0.1, label="Guidance")
+            texts = [[one.text] for one in offered]
             ready = gr.Dataset(
-                components=[prompt],
-                samples=[[one.text] for one in offered],
-                label="Examples",
-                type="index",
-                elem_id="examples",
+                components=[prompt], samples=texts, label="Examples", type="index", elem_id="examples"
             )
         with gr.Column(scale=8, min_width=320):
             note = shared.html(elem_id="compare-note", live=True)
@@ -123,59 +122,46 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 seed = gr.Radio([], label="Seed", visible=False, elem_id="pair-seed")
                 with gr.Tabs():
                     with gr.Tab("Side by side"), gr.Row(equal_height=False):
-                        with gr.Column(min_width=240):
-                            none = _image("Without projector", "image-none")
-                            none_seen = DetectorLine(elem_id="detector-none")
-                            none_total = shared.html()
-                            none_words = WordScores(elem_id="words-none")
-                            annotate_none = gr.Button("Annotate this", size="sm", elem_id="annotate-none")
-                        with gr.Column(min_width=240):
-                            projected = _image(PROJECTED, "image-projected")
-                            projected_seen = DetectorLine(elem_id="detector-projected")
-                            projected_total = shared.html()
-                            projected_words = WordScores(elem_id="words-projected")
-                            annotate_projected = gr.Button(
-                                "Annotate this", size="sm", elem_id="annotate-projected"
-                            )
+                        none, none_seen, none_total, none_words, annotate_none = _side("none", FIRST)
+                        projected, projected_seen, projected_total, projected_words, annotate_projected = (
+                            _side("projected", PROJECTED)
+                        )
                     with gr.Tab("Slider"):
                         slider = gr.ImageSlider(
-                            format="png",
-                            show_label=False,
-                            interactive=False,
-                            elem_classes="picture",
-                            elem_id="pair-slider",
-                            max_height=520,
-                        )
+                            format="png", show_label=False, interactive=False, elem_classes="picture",
+                            elem_id="pair-slider", max_height=520,
+                        )  # fmt: skip
                         gr.Markdown(
                             "Left of the line: the first image. Right: the second.", elem_classes="quiet"
                         )
 
-    unseen = {
-        none_seen: detector.line(None),
-        projected_seen: detector.line(None),
-    }  # until the detector has looked
+    unseen = dict.fromkeys((none_seen, projected_seen), detector.line(None))  # until the detector has looked
     pair = [none, projected, slider, none_words, projected_words, none_total, projected_total, annotate_none,
             annotate_projected, *unseen]  # fmt: skip
     frame = [note, progress, nothing, result, seed, run, stop, kept]
     hidden, visible = gr.update(visible=False), gr.update(visible=True)
     on, off = gr.update(interactive=True), gr.update(interactive=False)
-    blank = {slider: None, none_words: chips([]), projected_words: chips([]), none_total: "", projected_total: "",
-             **unseen}  # fmt: skip
+    idle: Update = {run: on, stop: off}
+    blank: Update = {slider: None, none_words: chips([]), projected_words: chips([]), none_total: "", projected_total: "",
+                     **unseen}  # fmt: skip
 
     def show(stored: Pair | None) -> Update:
         """A stored pair, or none."""
         if stored is None:
             return {none: None, projected: None, **blank}
         with_it, without = stored.projected, stored.none
-        left, right = shared.served(without.image_path), shared.served(with_it and with_it.image_path)
+        left, right = (
+            shared.served(without.image_path),
+            shared.served(with_it.image_path if with_it else None),
+        )
         return {
             none: left,
             projected: gr.update(value=right, label=named(stored)),
             slider: None if left is None or right is None else (left, right),
             none_words: chips(without.words, sample=without.id),
-            projected_words: chips(with_it.words, sample=with_it.id, before=without.words)
-            if with_it
-            else chips([]),
+            projected_words: chips(
+                with_it.words if with_it else [], sample=with_it.id if with_it else "", before=without.words
+            ),
             none_total: total(without),
             projected_total: total(with_it, without),
             annotate_none: on,
@@ -190,8 +176,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         except ValueError:
             shown = None
         views = (shown.none, shown.projected) if shown else (None, None)
-        lines = [detector.line(view and studio.detector.of(view)) for view in views]
-        return dict(zip(unseen, lines, strict=True))
+        opinions = [studio.detector.of(view) if view else None for view in views]
+        return dict(zip(unseen, map(detector.line, opinions), strict=True))
 
     def drawn(update: CompareUpdate, second: str = PROJECTED) -> Update:
         """One report; second: the label of the second image meanwhile. The images go with each report: a browser that
@@ -215,17 +201,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         return values  # the last pair stays till then
 
     @shows_errors
-    def compare(
-        prompt: Any,
-        seeds: Any,
-        strength: Any,
-        steps: Any,
-        guidance: Any,
-        noise: Any,
-        kept: Any,
-        request: gr.Request,
-        profile: gr.OAuthProfile | None,
-    ) -> Iterator[Update]:
+    def compare(request: gr.Request, profile: gr.OAuthProfile | None, *fields: Any) -> Iterator[Update]:
+        prompt, seeds, strength, steps, guidance, noise, kept = fields
         asked = check_request(prompt, seeds, steps, guidance, strength, noise=noise)
         limits(studio, profile).check_request(asked, studio.store)
         halt = stops[str(request.session_hash)] = threading.Event()
@@ -264,51 +241,37 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         if not pairs:
             return {**values, result: hidden}
         said = notices.notice(f"{stopped.message} Below is the comparison before it.")
-        return {
-            **values,
-            note: said,
-            nothing: hidden,
-            result: visible,
-            seed: _seed_choice(pairs),
-            **show(pairs[0]),
-        }
+        return {**values, note: said, nothing: hidden, result: visible, **again(pairs)}
 
-    def idle() -> Update:
-        """Compare can be pressed, Stop cannot."""
-        return {run: on, stop: off}
+    def again(pairs: list[Pair]) -> Update:
+        return {seed: _seed_choice(pairs), **show(pairs[0])}
 
     def failed(kept: Any) -> Update:
         """After an error: no progress, and the comparison before it where there is one."""
         pairs = kept_pairs(kept)
-        again = {seed: _seed_choice(pairs), **show(pairs[0])} if pairs else {}
-        return {**idle(), progress: "", **again}
+        return {**idle, progress: "", **(again(pairs) if pairs else {})}
 
     def halt(request: gr.Request) -> Any:
-        event = stops.get(str(request.session_hash))
-        if event is not None:
+        """Stop this page's comparison, where one is made."""
+        if event := stops.get(str(request.session_hash)):
             event.set()
         return off
 
     def gone(request: gr.Request) -> None:
-        event = stops.pop(str(request.session_hash), None)
-        if event is not None:
-            event.set()
+        halt(request)
 
     def pair_of(kept: Any, seed: Any) -> Pair | None:
-        for number, without, with_it in _readable(kept):
-            if number == str(seed):
-                return Pair(
-                    int(number),
-                    studio.annotation.sample(without),
-                    studio.annotation.sample(with_it) if with_it else None,
-                )
-        return None
+        """The pair of this seed; ValueError where one of its images is gone."""
+        without, with_it = _readable(kept).get(str(seed), (None, None))
+        if without is None:
+            return None
+        view = studio.annotation.sample
+        return Pair(int(seed), view(without), view(with_it) if with_it else None)
 
     def kept_pairs(kept: Any) -> list[Pair]:
         """The last comparison of this browser; nothing where one of its images is gone."""
         try:
-            entries = _readable(kept)
-            return [p for p in (pair_of(entries, entry[0]) for entry in entries) if p is not None]
+            return [pair for seed in _readable(kept) if (pair := pair_of(kept, seed))]
         except ValueError:
             return []
 
@@ -319,7 +282,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     def opened(pairs: list[Pair]) -> Update:
         """Stored pairs, and what was asked for them. Of examples, the one that changes most is shown first."""
         says, at = "", 0
-        if example := first.said_of(studio, pairs):
+        if example := first.explanation(studio, pairs):
             at = max(range(len(pairs)), key=lambda i: abs(gain(pairs[i]) or 0.0))
             says = f"{example} Shown is the seed that changes most." if len(pairs) > 1 else example
         asked = {prompt: pairs[0].none.prompt, seeds: ", ".join(str(p.seed) for p in pairs)}
@@ -344,13 +307,13 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
     asked = gr.JSON(visible=False)  # of a comparison that a reload has ended
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
-    settings = [prompt, seeds, strength, steps, guidance, noise]
-    busy = {"concurrency_limit": 1, "concurrency_id": MODELS, "show_progress": "hidden"}
+    settings = [prompt, seeds, strength, steps, guidance, noise, kept]
+    busy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": MODELS, "show_progress": "hidden"}
     for ask in (run.click, prompt.submit, example.click):
-        made = ask(compare, [*settings, kept], [*frame, *pair], api_visibility="private", **busy)
+        made = ask(compare, settings, [*frame, *pair], api_visibility="private", **busy)
         ask(None, [prompt, seeds], None, js=REMEMBER)
         made.then(None, None, None, js=FORGET)
-        made.success(idle, None, [run, stop], **ASKED).then(looked, [kept, seed], [*unseen], **QUICK)
+        made.success(lambda: idle, None, [run, stop], **ASKED).then(looked, [kept, seed], [*unseen], **QUICK)
         back = made.failure(failed, kept, [run, stop, progress, seed, *pair], **QUICK)
         back.then(looked, [kept, seed], [*unseen], **QUICK)
     stop.click(halt, None, stop, **ASKED)
@@ -368,47 +331,46 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
 def sample_of(kept: Any, seed: Any, projected: bool) -> str:
     """The id of the sample that is shown; ValueError where there is none."""
-    for entry in _readable(kept):
-        if entry[0] == str(seed):
-            id = entry[2] if projected else entry[1]
-            if id:
-                return id
-    raise ValueError("There is no image here to annotate: compare something first.")
+    id = _readable(kept).get(str(seed), (None, None))[projected]
+    if id is None:
+        raise ValueError("There is no image here to annotate: compare something first.")
+    return id
 
 
-def _image(label: str, name: str) -> gr.Image:
-    return gr.Image(
-        label=label,
-        format="png",
-        interactive=False,
-        buttons=["download", "fullscreen"],
-        elem_id=name,
-        elem_classes="picture",
-    )
+def _side(name: str, label: str) -> tuple[Any, ...]:
+    """An image, the detector's line, its mean score, its words, and the button that opens it in Annotate."""
+    with gr.Column(min_width=240):
+        image = shared.image(f"image-{name}", label, buttons=["download", "fullscreen"])
+        seen, total = DetectorLine(elem_id=f"detector-{name}"), shared.html()
+        words = WordScores(elem_id=f"words-{name}")
+        return image, seen, total, words, gr.Button("Annotate this", size="sm", elem_id=f"annotate-{name}")
 
 
 def _seed_choice(pairs: list[Pair], at: int = 0) -> Any:
     """The seeds to choose from, each with its gain; ``at`` is the one that is shown."""
-    choices = []
-    for pair in pairs:
-        by = gain(pair)
-        choices.append((f"{pair.seed}  {arrow(by)}".strip(), str(pair.seed)))
+    choices = [(f"{pair.seed}  {arrow(gain(pair))}".strip(), str(pair.seed)) for pair in pairs]
     return gr.update(choices=choices, value=choices[at][1], visible=len(choices) > 1)
 
 
-def _ids(pairs: list[Pair]) -> Kept:
+def _ids(pairs: list[Pair]) -> list[list[str | None]]:
+    """What the browser keeps: [seed, id without the projector, id with it or None] a pair."""
     return [[str(p.seed), p.none.id, p.projected.id if p.projected else None] for p in pairs]
 
 
-def _readable(kept: Any) -> Kept:
-    """What the browser kept, as far as it has the right form."""
-    entries: Kept = []
-    for entry in kept if isinstance(kept, list) else []:
-        if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(id, str) for id in entry[:2])):
-            continue
-        if entry[0].isdecimal() and (entry[2] is None or isinstance(entry[2], str)):
-            entries.append(entry)
-    return entries[:MAX_SEEDS]
+def _readable(kept: Any) -> dict[str, tuple[str, str | None]]:
+    """{seed: (id without, id with)} of what the browser kept, as far as it has the right form."""
+    pairs: dict[str, tuple[str, str | None]] = {}
+    for entry in kept[:MAX_SEEDS] if isinstance(kept, list) else []:
+        if isinstance(entry, list) and len(entry) == 3:
+            seed, without, with_it = entry
+            if (
+                isinstance(seed, str)
+                and seed.isdecimal()
+                and isinstance(without, str)
+                and isinstance(with_it, str | None)
+            ):
+                pairs[seed] = without, with_it
+    return pairs
 
 
 def interrupted(asked: Any) -> list[str]:
@@ -448,20 +410,6 @@ def change(before: SampleView, after: SampleView) -> float | None:
     ):
         return None
     return now - was
-
-
-def arrow(by: float | None) -> str:
-    """A change of a mean score, its direction in a sign as well."""
-    if by is None:
-        return ""
-    if abs(by) < 0.05:
-        return "= 0"
-    return f"{'▲' if by > 0 else '▼'} {signed(by)}"
-
-
-def signed(by: float) -> str:
-    """A number with its sign, a minus as on the chips."""
-    return f"{by:+.1f}".replace("-", "−")
 
 
 def named(pair: Pair) -> str:

@@ -1,10 +1,11 @@
-"""Diagnose: the experiments, each a question; started, watched and stopped like a training, and their reports.
+"""The page Diagnose: start, watch and stop the paper's experiments, and read their reports.
 
-The work is a job of its own (``studio.training.jobs``); what is shown is read from the store and the folders of runs.
+An experiment is a background job (``studio.training.runs``); what is shown is read from the store and the folders of runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -45,7 +46,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
                 label="Which experiment",
                 elem_id="experiment",
             )
-            question = shared.html(_question(first), elem_id="experiment-question")
+            question = shared.html(_question(first))
             forms, settings, defaults = {}, {}, studio.models.sampling()
             with gr.Accordion("Settings", open=False, elem_id="experiment-settings"):
                 for name, one in EXPERIMENTS.items():
@@ -66,12 +67,8 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         with gr.Column(scale=8, min_width=320):
             with gr.Column(visible=True) as nothing:
                 shared.html(notices.empty(EMPTY))
-            with gr.Column(visible=False, elem_id="experiment-card") as card:
-                title = shared.html(elem_id="experiment-title")
-                progress = shared.html(elem_id="experiment-progress")
-                with gr.Row():
-                    stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-experiment")
-                    resume = gr.Button("Go on", variant="primary", visible=False, elem_id="resume-experiment")
+            with gr.Column(visible=False) as card:
+                head = listing.card_head("experiment", "Go on", "resume-experiment")
                 with gr.Row(visible=False) as files:
                     downloads = [
                         gr.DownloadButton(label, size="sm", elem_id=f"download-{name.rpartition('.')[2]}")
@@ -85,18 +82,16 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
                     _report(studio, run)
 
     every = [field for form in settings.values() for field in form.values()]
-    all_parts = [drawn, chosen, nothing, card, title, progress, stop, resume, files, *downloads, opened, list_of_runs,
-                 table, start, elsewhere]  # fmt: skip
+    tab = listing.Tab(True, chosen, drawn, elsewhere, nothing, card, *head, list_of_runs, table)
+    all_parts = [*tab.parts, files, *downloads, opened, start]
 
-    def live(state: dict[str, Any], may: bool) -> Update:
-        """A run's card: how it stands, and its report."""
+    def live(state: dict[str, Any]) -> Update:
+        """A run's report."""
         run, done = state["run"], state["state"] == "done"
         paths = _files(studio, run) if done else [None] * len(FILES)
         return {
             # a report has its own title
-            title: "" if any(paths) else listing.title(_name(run), run, state_id="experiment-state"),
-            progress: listing.how_far(state),
-            **dict(zip((stop, resume), listing.buttons(state["state"], may), strict=True)),
+            tab.title: "" if any(paths) else listing.title(_name(run), run, state_id="experiment-state"),
             files: gr.update(visible=any(paths)),
             **{
                 part: gr.update(value=path, visible=path is not None)
@@ -109,20 +104,13 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
         administrator, or where everyone is."""
         seen = listing.seen(studio, True, asked)
-        states = [(run["id"], run["state"], run["message"]) for run in [*seen.runs, *seen.on]]
-        stamp = listing.digest([seen.shown, states, may, listing.stamp(seen.state)])
+        stamp = listing.digest([seen.shown, seen.states, may, listing.stamp(seen.state)])
         if stamp == known:
             return gr.skip()
         return {
-            drawn: stamp,
-            chosen: seen.shown,
-            nothing: gr.update(visible=not seen.shown),
-            card: gr.update(visible=bool(seen.shown)),
-            **(live(seen.state, may) if seen.state else {}),
-            list_of_runs: gr.update(visible=bool(seen.runs)),
-            table: _table(seen.runs, seen.shown),
-            start: gr.update(interactive=may and not seen.on),
-            elsewhere: listing.elsewhere(seen.on, experiments=True),
+            **tab.shown(seen, may, stamp, _table(seen.runs, seen.shown)),
+            **(live(seen.state) if seen.state else {}),
+            start: gr.update(interactive=may and not seen.active),
         }
 
     @shows_errors
@@ -143,36 +131,23 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
     which.input(explain, which, [question, *forms.values()], **ASKED)
     for name, form in settings.items():
         if "size" in form:
-            form["size"].input(_sizes(name), form["size"], list(form.values()), **ASKED)
+            form["size"].input(_sizes(name, form), form["size"], list(form.values()), **ASKED)
     start.click(begin, [who, which, *every], all_parts, **ASKED)
-    return listing.wire(
-        studio,
-        page,
-        memory,
-        see,
-        all_parts,
-        table=table,
-        stop=stop,
-        resume=resume,
-        chosen=chosen,
-        drawn=drawn,
-    )
+    return listing.wire(studio, page, memory, tab, see, all_parts)
 
 
-def _question(name: Any) -> str:
-    asked = EXPERIMENTS[name].question if name in EXPERIMENTS else ""
-    return notices.quiet(asked)
+def _question(name: str) -> str:
+    return notices.quiet(EXPERIMENTS[name].question)
 
 
-def _sizes(name: str) -> Any:
-    """What choosing a size does: it fills in the sizes of that experiment, which can then be changed."""
+def _sizes(name: str, form: dict[str, Any]) -> Callable[[Any], Update]:
+    """What choosing a size does: it fills in the settings of that size, which can then be changed."""
+    full = {setting: getattr(field, "full", None) for setting, field in EXPERIMENTS[name].fields.items()}
+    small = {setting: field.default for setting, field in EXPERIMENTS[name].fields.items()}
 
-    def fill(size: Any) -> list[Any]:
-        filled = []
-        for field in EXPERIMENTS[name].fields.values():
-            full = getattr(field, "full", None)
-            filled.append(gr.skip() if full is None else full if size == "full" else field.default)
-        return filled
+    def fill(size: Any) -> Update:
+        sizes = full if size == "full" else small
+        return {form[setting]: sizes[setting] for setting, value in full.items() if value is not None}
 
     return fill
 

@@ -1,4 +1,4 @@
-"""A first visit: the example pairs that the store began with, and the strip of first steps."""
+"""The first visit: example pairs that the store began with, and the strip of first steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import gradio as gr
 
 from studio.annotation import first_round
 from studio.components import guide as strip
+from studio.components.guide import Guide
 from studio.images import examples
 from studio.images.views import Pair
 from studio.pages.shared import QUICK, Update, shows_errors
@@ -78,7 +79,7 @@ def pairs_of(studio: Studio, example: Example) -> list[Pair]:
     return [pair for pair in stored if pair.seed in example.seeds]
 
 
-def said_of(studio: Studio, pairs: list[Pair]) -> str:
+def explanation(studio: Studio, pairs: list[Pair]) -> str:
     """How these pairs were chosen, where they are an example's; else ''."""
     shown = [pair.none.id for pair in pairs]
     for example in offered(studio):
@@ -87,31 +88,19 @@ def said_of(studio: Studio, pairs: list[Pair]) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Strip:
-    """The strip's parts, which stand above the tabs that it opens."""
-
-    part: strip.Guide
-    clock: gr.Timer
-
-
-def place() -> Strip:
-    return Strip(strip.Guide(elem_id="studio-guide"), gr.Timer(SECONDS))
-
-
-def wire(studio: Studio, page: gr.Blocks, parts: Strip, tabs: gr.Tabs, go: Callable[[str], Any]) -> None:
-    """Keep the strip in step with the store until all steps are done."""
+def wire(studio: Studio, page: gr.Blocks, guide: Guide, tabs: gr.Tabs, go: Callable[[str], Any]) -> None:
+    """Keep the strip of first steps in step with the store until all are done."""
+    clock = gr.Timer(SECONDS)
 
     def look() -> Update:
         steps = first_round.steps(studio)
-        return {parts.part: strip.value(steps), parts.clock: gr.Timer(active=not first_round.over(steps))}
+        return {guide: strip.value(steps), clock: gr.Timer(active=not first_round.over(steps))}
 
     @shows_errors
     def opened(event: gr.EventData) -> Any:
         tab = strip.opened(event._data)
         return go(tab) if tab else gr.skip()
 
-    for event in (page.load, parts.clock.tick):
-        event(look, None, [parts.part, parts.clock], **QUICK)
-    parts.part.open(opened, None, tabs, **QUICK)
-    parts.part.dismiss(lambda: gr.Timer(active=False), None, parts.clock, **QUICK)
+    gr.on([page.load, clock.tick], look, None, [guide, clock], **QUICK)
+    guide.open(opened, None, tabs, **QUICK)
+    guide.dismiss(lambda: gr.Timer(active=False), None, clock, **QUICK)

@@ -1,4 +1,4 @@
-"""What this browser remembers across reloads and restarts of the server.
+"""Values that the browser keeps across reloads and restarts of the server.
 
 Not ``gr.BrowserState``: that reads its value when it is mounted, which in a tab is when the tab is first opened and
 elsewhere may be after the page's ``load``, and it does not keep an empty value. These are components that are never
@@ -72,12 +72,13 @@ def build(studio: Studio, page: gr.Blocks) -> Memory:
     """The components; a browser that comes for the first time gets its key and its anonymous id here, from the
     server."""
     who, sample, pairs = gr.Textbox(visible=False), gr.Textbox(visible=False), gr.JSON(visible=False)
-    for name, part in {"who": who, "sample": sample, "pairs": pairs}.items():
+    kept: dict[str, Any] = {"who": who, "sample": sample, "pairs": pairs}
+    for name, part in kept.items():
         part.change(None, part, None, js=KEEP.replace("NAME", name))
 
     @shows_errors
     def recall(kept: Any, at: Any, compared: Any) -> list[Any]:
         return [studio.people.issue(kept), at, compared]
 
-    every = [who, sample, pairs]
+    every = [*kept.values()]
     return Memory(who, sample, pairs, page.load(recall, every, every, js=RECALL, **QUICK))

@@ -1,9 +1,7 @@
-"""Who is here: the name of this browser, signing in, the same name on another browser; and what is off for everybody
-but administrators."""
+"""The visitor's name, signing in, the same name on another browser; and controls for administrators only."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -39,17 +37,8 @@ NAMED = f"""(who) => {{
 }}"""
 
 
-@dataclass(frozen=True)
-class Renamed:
-    """Another name: {before, after}, each a value of ``memory.who``. One value, as two would arrive one after the
-    other. What shows a person's own things follows ``names.change``, which a page that is only opened does not
-    have."""
-
-    names: gr.JSON
-
-
 def read_names(value: Any) -> tuple[str | None, str | None]:
-    """(before, after) of ``Renamed.names``; None for what no page of ours would send."""
+    """(before, after) of what ``build`` gives; None for what no page of ours would send."""
     names = value if isinstance(value, dict) else {}
     before, after = (names.get(name) for name in ("before", "after"))
     return before if isinstance(before, str) else None, after if isinstance(after, str) else None
@@ -69,17 +58,19 @@ def field() -> gr.Textbox:
     )
 
 
-def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
-    """Signing in, what may be done here, and the key; keeps ``memory.who``. name: see ``field``."""
-    accounts = identity.oauth_enabled()
-    renamed = Renamed(gr.JSON(visible=False))
+def build(studio: Studio, memory: Memory, name: gr.Textbox) -> gr.JSON:
+    """Signing in, what may be done here, and the key; keeps ``memory.who``. name: see ``field``.
+
+    Returns the change of a name, {before, after}, each a value of ``memory.who``; in one component, as two would change
+    one after the other. What shows a person's own things follows its ``change``, which a page that is only opened does
+    not have.
+    """
+    accounts, renamed = identity.oauth_enabled(), gr.JSON(visible=False)
     with gr.Column(elem_classes="who-am-i"):
         if identity.login_offered():
             gr.LoginButton(elem_id="login", min_width=150)
         note = shared.html(elem_id="who-note")
-        with gr.Accordion(
-            "Use this name on another browser", open=False, visible=not accounts, elem_id="who-elsewhere"
-        ) as elsewhere:
+        with gr.Accordion("Use this name on another browser", open=False, visible=not accounts) as elsewhere:
             gr.Markdown(HOW, elem_classes="quiet")
             mine = gr.Textbox(
                 label="The key of this browser",
@@ -105,7 +96,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
         return notices.quiet(f"Your corrections go by your account, {shared.person(kept, profile)}.")
 
     def changed(asked: str, kept: Any, profile: Any) -> Update:
-        names = {} if asked == kept else {renamed.names: {"before": kept, "after": asked}}
+        names = {} if asked == kept else {renamed: {"before": kept, "after": asked}}
         return {memory.who: asked, note: standing(kept, profile), **names}
 
     def refused(kept: Any, problem: ValueError) -> Update:
@@ -142,7 +133,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
         (use.click, adopt, brought, brought),
         (brought.submit, adopt, brought, brought),
     ):
-        asked = ask(work, [given, memory.who], [memory.who, renamed.names, note, last], js=NAMING, **QUICK)
+        asked = ask(work, [given, memory.who], [memory.who, renamed, note, last], js=NAMING, **QUICK)
         asked.then(None, memory.who, name, js=NAMED)
     return renamed
 
@@ -170,7 +161,7 @@ class Rights:
         words = notices.quiet(says or limits.for_admins(self.studio.settings))
         self._lines.append(shared.html(words, elem_id=f"for-admins-{len(self._lines)}"))
 
-    def wire(self, memory: Memory, renamed: Renamed) -> None:
+    def wire(self, memory: Memory, renamed: gr.JSON) -> None:
         """One event for the whole page."""
         if not self._lines:
             return
@@ -181,5 +172,5 @@ class Rights:
             lines = {line: gr.update(visible=not may) for line in self._lines}
             return {**lines, **{part: gr.update(interactive=may) for part in self._parts}}
 
-        for moment in (memory.recalled.then, renamed.names.change):
+        for moment in (memory.recalled.then, renamed.change):
             moment(look, memory.who, [*self._lines, *self._parts], **QUICK)

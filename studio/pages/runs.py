@@ -1,4 +1,4 @@
-"""What the tabs that start jobs share: the form of a setting, the state of a run, and what else is active.
+"""Helpers of the tabs that start jobs, Train and Diagnose: form fields of settings, the card and the list of runs.
 
 Nothing is kept here: it is read from the store and from the folders of runs, so that a page that is reloaded, or
 another one, shows the same.
@@ -17,6 +17,7 @@ import gradio as gr
 
 from studio.components import notices, table
 from studio.components.table import Table, picked
+from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.shared import ASKED, QUICK, Update, admin, manages, shows_errors
 from studio.studio import Studio
@@ -25,7 +26,7 @@ from studio.training.configs import Field
 from studio.training.results import IN_NATS
 
 See = Callable[[Any, Any, bool], Update]
-ON = ("queued", "running")
+ACTIVE = ("queued", "running")
 TONES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "now", "queued": "now"}
 SECONDS = 1.5  # between two looks at the store
 LIMIT = 20
@@ -47,21 +48,74 @@ class Seen:
     shown, '' for none; and the ``Runs.status`` of that one."""
 
     runs: list[dict[str, Any]]
-    on: list[dict[str, Any]]
+    active: list[dict[str, Any]]
     shown: str
     state: dict[str, Any] | None
+
+    @property
+    def states(self) -> list[tuple[str, str, str]]:
+        return [(run["id"], run["state"], run["message"]) for run in [*self.runs, *self.active]]
+
+
+@dataclass(frozen=True)
+class Tab:
+    """The parts that Train and Diagnose share: the list of runs, and the card of the run that is chosen."""
+
+    experiments: bool
+    chosen: gr.State
+    drawn: gr.Textbox
+    elsewhere: gr.HTML
+    nothing: gr.Column
+    card: gr.Column
+    title: gr.HTML
+    progress: gr.HTML
+    stop: gr.Button
+    resume: gr.Button
+    listed: gr.Column
+    table: Table
+
+    @property
+    def parts(self) -> list[Any]:
+        return [self.chosen, self.drawn, self.elsewhere, self.nothing, self.card, self.title, self.progress, self.stop,
+                self.resume, self.listed, self.table]  # fmt: skip
+
+    def shown(self, seen: Seen, may: bool, stamp: str, table: dict[str, Any]) -> Update:
+        """The parts as the store has them, but for the title; may: whether this visitor may stop and resume."""
+        update: Update = {
+            self.chosen: seen.shown,
+            self.drawn: stamp,
+            self.elsewhere: elsewhere(seen.active, self.experiments),
+            self.nothing: gr.update(visible=not seen.shown),
+            self.card: gr.update(visible=bool(seen.shown)),
+            self.listed: gr.update(visible=bool(seen.runs)),
+            self.table: table,
+        }
+        if seen.state:
+            state = seen.state["state"]
+            update[self.progress] = how_far(seen.state)
+            update[self.stop] = gr.update(visible=may and state in ACTIVE)
+            update[self.resume] = gr.update(visible=may and state in ("stopped", "interrupted", "failed"))
+        return update
+
+
+def card_head(name: str, resume: str, resume_id: str) -> tuple[gr.HTML, gr.HTML, gr.Button, gr.Button]:
+    """The top of a run's card: title, progress, Stop and Resume."""
+    title, progress = shared.html(elem_id=f"{name}-title"), shared.html(elem_id=f"{name}-progress")
+    with gr.Row():
+        stop = gr.Button("Stop", variant="stop", visible=False, elem_id=f"stop-{name}")
+        return title, progress, stop, gr.Button(resume, variant="primary", visible=False, elem_id=resume_id)
 
 
 def seen(studio: Studio, experiments: bool, asked: Any) -> Seen:
     """The run that is asked for, else an active one, else the newest."""
-    runs, on = listed(studio, experiments, asked)
+    runs, active = listed(studio, experiments, asked)
     ids = [run["id"] for run in runs]
-    shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-    return Seen(runs, on, shown, studio.runs.status(shown) if shown else None)
+    shown = asked if asked in ids else ([run["id"] for run in active if run["id"] in ids] or ids or [""])[0]
+    return Seen(runs, active, shown, studio.runs.status(shown) if shown else None)
 
 
 def started(run: dict[str, Any]) -> bool:
-    """Whether a user started it: neither what the project ships nor a part of a loop."""
+    """Whether a user started it, that is neither what the project ships nor a part of a loop."""
     return run["config"].get("source") != "shipped" and "cycle" not in run["config"]
 
 
@@ -75,7 +129,7 @@ def listed(
     newest = mine[:LIMIT]
     if asked and asked not in [run["id"] for run in newest]:
         newest += _older(studio, experiments, asked)
-    return newest, [run for run in runs if run["state"] in ON]
+    return newest, [run for run in runs if run["state"] in ACTIVE]
 
 
 def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]]:
@@ -88,9 +142,9 @@ def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]
     return [run] if mine and started(run) and not run["archived"] else []
 
 
-def elsewhere(on: list[dict[str, Any]], experiments: bool) -> str:
+def elsewhere(active: list[dict[str, Any]], experiments: bool) -> str:
     """A notice of what is active in the other tab, or ''."""
-    other = [run for run in on if (run["kind"] == "experiment") != experiments]
+    other = [run for run in active if (run["kind"] == "experiment") != experiments]
     if not other:
         return ""
     what, where = (
@@ -127,7 +181,7 @@ def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-s
 
 def how_far(state: dict[str, Any]) -> str:
     """A progress bar while it is active, else why it ended before it was done. state: of ``Runs.status``."""
-    if state["state"] in ON:
+    if state["state"] in ACTIVE:
         words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
         words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
         return notices.bar(state["step"] / max(1, state["total"]), words)
@@ -135,24 +189,13 @@ def how_far(state: dict[str, Any]) -> str:
     return notices.notice(problem, state["state"] != "stopped")
 
 
-def buttons(state: str, may: bool) -> list[Any]:
-    """Updates of Stop and of Resume, which only those see who may press them."""
-    ended = state in ("stopped", "interrupted", "failed")
-    return [gr.update(visible=may and state in ON), gr.update(visible=may and ended)]
-
-
 def wire(
     studio: Studio,
     page: gr.Blocks,
     memory: Memory,
+    tab: Tab,
     see: See,
     outputs: list[Any],
-    *,
-    table: Table,
-    stop: gr.Button,
-    resume: gr.Button,
-    chosen: gr.State,
-    drawn: gr.Textbox,
 ) -> Opener:
     """The events that both tabs have: opening the page, polling, choosing a run, Stop and Resume. see(run, what is
     drawn, may) is the page with that run, for one who may start and stop, or may not."""
@@ -183,22 +226,22 @@ def wire(
         studio.runs.resume(run)
         return see(run, "", True)
 
-    table.pick(pick, who, outputs, **ASKED)
-    stop.click(halt, [chosen, who], outputs, **ASKED)
-    resume.click(go_on, [chosen, who], outputs, **ASKED)
-    gr.Timer(SECONDS).tick(tick, [chosen, drawn, who], outputs, **QUICK)
+    tab.table.pick(pick, who, outputs, **ASKED)
+    tab.stop.click(halt, [tab.chosen, who], outputs, **ASKED)
+    tab.resume.click(go_on, [tab.chosen, who], outputs, **ASKED)
+    gr.Timer(SECONDS).tick(tick, [tab.chosen, tab.drawn, who], outputs, **QUICK)
     page.load(restore, who, outputs, js=memory.known([who]), **QUICK)
     return Opener(outputs, lambda run, may: see(run, "", may))
 
 
-def when(run: dict[str, Any]) -> str:
+def when(run: Mapping[str, Any]) -> str:
     return moment(run["created"])
 
 
-def change(run: dict[str, Any]) -> str:
+def change(run: Mapping[str, Any]) -> str:
     """Its held-out change of words, for a cell of a table; '' where nothing was held out."""
-    heldout = (run["metrics"] or {}).get("heldout")
-    value = (heldout["difference"].get("words") or {}).get("estimate") if heldout else None
+    heldout = (run["metrics"] or {}).get("heldout") or {}
+    value = (heldout.get("difference", {}).get("words") or {}).get("estimate")
     if value is None:
         return ""
     return f"{value:+.3f} nats" if heldout["of"] in IN_NATS else f"{100 * value:+.1f} points"

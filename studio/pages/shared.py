@@ -1,5 +1,4 @@
-"""What the tabs share: errors as toasts, who is writing and what they may do, pictures and files, the models'
-loading."""
+"""Helpers of all tabs: errors as toasts, the visitor's name and rights, images and files, loading of the models."""
 
 from __future__ import annotations
 
@@ -40,21 +39,15 @@ Update = dict[Any, Any]
 
 def shows_errors(work: Callable[..., Any]) -> Callable[..., Any]:
     """A handler whose exceptions become a sentence in a toast; never a traceback."""
-    if inspect.isgeneratorfunction(work):
-
-        @functools.wraps(work)
-        def steps(*given: Any, **named: Any) -> Any:
-            with _toasts():
-                yield from work(*given, **named)
-
-        return steps
+    if not inspect.isgeneratorfunction(work):
+        return _toasts()(work)
 
     @functools.wraps(work)
-    def once(*given: Any, **named: Any) -> Any:
+    def steps(*given: Any, **named: Any) -> Any:
         with _toasts():
-            return work(*given, **named)
+            yield from work(*given, **named)
 
-    return once
+    return steps
 
 
 @contextlib.contextmanager
@@ -73,6 +66,15 @@ def html(value: str = "", live: bool = False, **more: Any) -> gr.HTML:
     """A piece of HTML of our own (``components.notices``) without Gradio's margins; what changes in a ``live`` one is
     read out by a screen reader."""
     return gr.HTML(value, apply_default_css=False, elem_classes=["bare", "live"] if live else "bare", **more)
+
+
+def image(elem_id: str, label: str | None = None, **more: Any) -> gr.Image:
+    """A stored image to be looked at; as PNG, since Gradio makes WebP of it otherwise."""
+    look: dict[str, Any] = {"buttons": ["fullscreen"], **more}
+    return gr.Image(
+        label=label, show_label=label is not None, format="png", interactive=False, elem_id=elem_id,
+        elem_classes="picture", **look,
+    )  # fmt: skip
 
 
 def heading(text: str) -> gr.HTML:
@@ -136,9 +138,7 @@ def with_token() -> bool:
 
 def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
     """The name of an administrator (``limits.RIGHTS``); ValueError with a sentence for others."""
-    name = ""
-    if not identity.on_space():
-        name = proven(studio, kept, profile)
+    name = "" if identity.on_space() else proven(studio, kept, profile)
     why_not = limits.may_manage(studio.settings, name, profile, token=with_token())
     if why_not:
         raise ValueError(why_not)
@@ -243,15 +243,12 @@ class Loading:
 
     def run(self) -> None:
         try:
-            self.studio.load(self._say)
+            self.studio.load(lambda stage: setattr(self, "stage", stage))
             # what is loaded stays: to look through its 600,000 objects for garbage keeps all visitors waiting for .3 s and more
             gc.collect()
             gc.freeze()
         except Exception as error:  # noqa: BLE001 - the page says what it was
             self.problem = sentence(error)
-
-    def _say(self, stage: str) -> None:
-        self.stage = stage
 
     @property
     def over(self) -> bool:

@@ -464,9 +464,9 @@ def test_a_filter_and_an_order_are_kept_in_the_browser(browse, app):
     page.locator("#annotate-progress", has_text="of the images that you chose").wait_for()
     page.locator("#order input").click()
     page.get_by_role("option", name="Newest").click()
-    page.locator("#why-next", has_text="Next comes the newest image").wait_for()
+    page.locator("#why-next", has_text="Queue order: the newest image").wait_for()
     page.reload()
     page.get_by_role("tab", name="Annotate").click()
-    page.locator("#why-next", has_text="Next comes the newest image").wait_for()
+    page.locator("#why-next", has_text="Queue order: the newest image").wait_for()
     assert page.locator("#order input").input_value() == "Newest"
     page.locator("#annotate-progress", has_text="of the images that you chose").wait_for()

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from data.store.desk import page_digest
-from studio.components.word_scores import read_packet
-from studio.pages.annotate import keys as annotate_keys
+from studio.annotation import inbox
+from studio.annotation.inbox import read_packet
 from studio.settings import Settings
 from studio.studio import Studio
 from tests.browser.conftest import free_port
@@ -60,7 +60,7 @@ class Desk(BaseHTTPRequestHandler):
         packet = read_packet(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         last = studio.store.receipts.get(page_digest(packet.client, who))
         again = sum(o.revision <= last["revision"] for o in packet.operations) if last else 0
-        body = json.dumps({**annotate_keys.apply(studio, packet, who, blind=False).ack(), "again": again})
+        body = json.dumps({**inbox.apply(studio, packet, who, blind=False).ack(), "again": again})
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -105,7 +105,7 @@ class Page:
             if kind in ("note", "flag"):
                 key["text"] = f"{self.who}, key {revision}"
             yield key
-            if kind in annotate_keys.LEAVING:
+            if kind in inbox.LEAVING:
                 sample = dice.choice(self.samples)
 
     def work(self, stop: threading.Event) -> None:
@@ -169,7 +169,7 @@ def run(folder: Path, kills: int, people: int = 3, seed: int = 0) -> tuple[list[
     context = multiprocessing.get_context(
         "forkserver"
     )  # it has imported what a server needs, so that a start is quick
-    context.set_forkserver_preload(["studio.pages.annotate.keys", "tests.browser.conftest"])
+    context.set_forkserver_preload(["studio.annotation.inbox", "tests.browser.conftest"])
 
     def start() -> Any:
         server = context.Process(target=serve, args=(folder / "home", port), daemon=True)
@@ -225,7 +225,7 @@ def once(folder: Path, pages: list[Page]) -> list[str]:
             wrong.append(f"{page.who} typed {len(page.typed)} keys, {page.acknowledged} are acknowledged")
         for key in page.typed:
             packet = {"client": "another page", "sample": key["sample"], "operations": [key]}
-            annotate_keys.apply(whole, read_packet(packet), page.who, blind=False)
+            inbox.apply(whole, read_packet(packet), page.who, blind=False)
         found, wanted = written(killed, page.who), written(whole, page.who)
         wrong += [f"{page.who}: {t}: {found[t]}, not {wanted[t]}" for t in found if found[t] != wanted[t]]
         # and by what was typed alone: each submit and each remark is one row

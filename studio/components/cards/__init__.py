@@ -1,4 +1,4 @@
-"""A page of small pictures that can be opened.
+"""Cards: small images that can be opened.
 
 Not ``gr.Gallery``: a card has a title, a score and badges, is a button for the keyboard, and its picture is no file
 that is served.
@@ -12,16 +12,6 @@ from typing import Any
 from studio.components import source
 from studio.components.scripted import Scripted
 
-TEXT = {"type": "string"}
-BADGE = {"type": "object", "properties": {"text": TEXT, "tone": TEXT}}
-CARD = {
-    "type": "object",
-    "properties": {
-        **dict.fromkeys(("key", "image", "title", "about", "mark"), TEXT),
-        "badges": {"type": "array", "items": BADGE},
-    },
-}
-
 
 def cards(shown: Sequence[Mapping[str, Any]], *, empty: str = "") -> dict[str, Any]:
     """The component's value. A card: {key, image: a data URL or '', title, about, mark, badges: [{text, tone}]}."""
@@ -33,7 +23,6 @@ class Cards(Scripted):
 
     SCRIPT = source("elements.js", "cards/cards.js")
     TEMPLATE = '<div class="cards-root"></div>'
-    SCHEMA = {"cards": {"type": "array", "items": CARD}, "empty": TEXT}  # noqa: RUF012
 
     def __init__(self, value: dict[str, Any] | None = None, *, label: str = "", **options: Any) -> None:
         super().__init__(value, constants={"caption": label}, **options)

@@ -22,4 +22,3 @@ class DetectorLine(Scripted):
 
     SCRIPT = source("detector/detector.js")
     TEMPLATE = '<div class="detector-line"></div>'
-    SCHEMA = {"text": {"type": "string"}, "title": {"type": "string"}}  # noqa: RUF012

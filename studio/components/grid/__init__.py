@@ -1,4 +1,4 @@
-"""The grid of the page Seeds: seeds x variants, a picture with its word scores a cell; and what the cells say together.
+"""The grid of the page Seeds: seeds x variants, an image with its word scores in each cell, and statistics over the cells.
 
 The page keeps the cells that it has and asks for the others (event ``more``): an answer holds new or changed cells
 only, ``AT_ONCE`` pictures at most, so that an answer which is lost is asked for again and nothing is sent twice.
@@ -6,24 +6,23 @@ only, ``AT_ONCE`` pictures at most, so that an answer which is lost is asked for
 
 from __future__ import annotations
 
-import math
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from studio.components import source
-from studio.components.scripted import Scripted, number, text
+from studio.components.scripted import Scripted, moment, number, text
 from studio.grids.axes import projects
 from studio.grids.grid import GridView
+from studio.grids.statistics import HOLDS
 from studio.images.detecting import Opinion, compared
 from studio.images.methods import chooses
 from studio.images.views import SampleView, total_of
+from studio.numbers import plain
 
 MOST = 4096  # cells that a page may say it has
 AT_ONCE = 24  # pictures in one answer
-HOLDS = 5  # the score from which a word counts as shown
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,10 @@ def grid_value(
     shows now. tends: it may be stopped and resumed from this page. votes: why this visitor may not vote on it.
     """
     opinions = opinions or {}
+    base, other = (ask.base, ask.other) if ask else (0, strongest(view))
     have = ask.have if ask and ask.grid == view.id else {}
-    cells, more = [], False
+    cells: list[dict[str, Any]] = []
+    more = False
     made = sorted((cell.sample.words for cell in view.cells if cell.sample), key=len) or [[]]
     words = [{"index": w.index, "text": w.text} for w in made[-1] if w.scored]
     for cell in view.cells:
@@ -105,7 +106,7 @@ def grid_value(
                 "place": cell.place,
                 "stamp": stamp,
                 "sample": sample.id,
-                "total": finite(sample.total),
+                "total": sample.total,
                 "scores": {str(w.index): w.score for w in sample.words if w.scored},
                 "corrected": [w.index for w in sample.words if w.human is not None],
                 "picture": picture(sample),
@@ -113,40 +114,40 @@ def grid_value(
                 "chosen": str(sample.seed) if chooses(view.variants[cell.variant].method) else "",
             }
         )
-    return {
-        "at": time.time_ns() // 1000,
+    value = {
+        "at": moment(),
         "grid": view.id,
         "opened": opened,
         "tends": tends,
         "votes": votes,
-        "prompt": view.prompt,
         "seeds": [str(seed) for seed in view.seeds],
         "variants": [asdict(variant) for variant in view.variants],
         "words": words,
-        "state": view.state,
-        "message": view.message,
-        "done": view.done,
-        "total": view.total,
-        "left": finite(view.left),
+        **{name: getattr(view, name) for name in ("prompt", "state", "message", "done", "total", "left")},
         "cells": cells,
         "more": more,
         "holds": HOLDS,
-        "base": ask.base if ask else 0,
-        "other": ask.other if ask else strongest(view),
+        "base": base,
+        "other": other,
         "first": strongest(view),
-        "change": plain(change) if change else None,
-        "detector": detected(view, *([ask.base, ask.other] if ask else [0, strongest(view)]), opinions),
+        "change": change,
+        "detector": detected(view, base, other, opinions),
         "looking": looking,
     }
+    return plain(value)  # JSON holds no infinity
+
+
+def comparable(view: GridView, base: int, other: int) -> bool:
+    """Whether these are two columns of the grid; the numbers came over HTTP."""
+    return base != other and {base, other} <= set(range(len(view.variants)))
 
 
 def detected(view: GridView, base: int, other: int, opinions: Mapping[str, Opinion]) -> dict[str, int] | None:
     """The detector's comparison of two columns: on how many seeds more, as many and fewer words hold, over those of
     which it knows both images; None where it knows none."""
-    columns = len(view.variants)
-    if not (0 <= base < columns and 0 <= other < columns) or base == other:
+    columns, both = len(view.variants), []
+    if not comparable(view, base, other):
         return None
-    both = []
     for row in range(len(view.seeds)):
         samples = [view.cells[row * columns + column].sample for column in (base, other)]
         known = [opinions[sample.id] for sample in samples if sample and sample.id in opinions]
@@ -157,22 +158,7 @@ def detected(view: GridView, base: int, other: int, opinions: Mapping[str, Opini
 
 def no_grid(problem: str = "") -> dict[str, Any]:
     """The value while no grid is open. problem: why the one that was asked for is not."""
-    return {"at": time.time_ns() // 1000, "grid": "", "opened": True, "problem": problem}
-
-
-def finite(value: Any) -> float | None:
-    """A number that JSON can hold; None for None, nan and infinity."""
-    return round(float(value), 4) if value is not None and math.isfinite(value) else None
-
-
-def plain(value: Any) -> Any:
-    """The same value with numbers that JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        fields = getattr(value, "_asdict", None)
-        return plain(fields()) if fields else [plain(part) for part in value]
-    return finite(value) if isinstance(value, float) else value
+    return {"at": moment(), "grid": "", "opened": True, "problem": problem}
 
 
 class SeedGrid(Scripted):
@@ -181,12 +167,3 @@ class SeedGrid(Scripted):
 
     SCRIPT = source("elements.js", "buttons.js", "grid/grid.js")
     TEMPLATE = '<div class="seed-grid"></div>'
-    SCHEMA = {  # noqa: RUF012
-        "grid": {"type": "string"},
-        "prompt": {"type": "string"},
-        "seeds": {"type": "array", "items": {"type": "string"}},
-        "state": {"type": "string"},
-        "done": {"type": "integer"},
-        "total": {"type": "integer"},
-        "cells": {"type": "array", "items": {"type": "object"}},
-    }

@@ -1,7 +1,6 @@
 // Prompts, names and messages go in by textContent and setAttribute only. First what the page knows of the grid, and its
 // talk with the server; then the head, the bar, the cells and the figures; last what draws the whole.
 const root = element.querySelector(".seed-grid");
-const KEPT = "noise-projection-studio.grid";
 const LOOK = 1000;   // milliseconds between two looks at a grid that goes on
 const LOST = 8000;   // after so long without an answer the question is asked again
 const CONTROLS = { sort: "seed", worst: false, filter: "all", size: "m", words: true, view: "cells" };
@@ -16,7 +15,7 @@ let chosen = false;  // this very moment somebody chose from a list of the bar
 let current = [0, 0]; // row and column of the cell that has the keyboard
 
 function remember(id) {
-  try { if (id) localStorage.setItem(KEPT, JSON.stringify(id)); else localStorage.removeItem(KEPT); } catch { /* a browser that keeps nothing */ }
+  keep("grid", id || null);
   const here = new URL(location.href);
   if (id && here.searchParams.get("grid") && here.searchParams.get("grid") !== id) {
     here.searchParams.set("grid", id);  // the address goes on saying what is shown
@@ -25,9 +24,8 @@ function remember(id) {
 }
 
 function remembered() {
-  const linked = new URLSearchParams(location.search).get("grid");
-  if (linked) return linked;
-  try { const id = JSON.parse(localStorage.getItem(KEPT)); return typeof id === "string" ? id : ""; } catch { return ""; }
+  const id = new URLSearchParams(location.search).get("grid") || kept("grid");
+  return typeof id === "string" ? id : "";
 }
 
 const on = () => held && (held.state === "running" || held.state === "queued");
@@ -111,8 +109,10 @@ function head() {
   if (held.tends === false) { /* another person's */ }
   else if (on()) does.append(button("Stop", "sg-button sg-stop", "Stop this grid; the images that are made are kept", () => trigger("halt", facts())));
   else if (held.done < held.total) does.append(button("Go on", "sg-button sg-primary", "Make the images that are missing", () => trigger("go_on", facts())));
-  if (!on() && variants().length > 1 && held.done > 1)
-    does.append(vote());
+  if (!on() && variants().length > 1 && held.done > 1) {
+    does.append(button("Blind vote", "sg-button", "Vote between two columns without knowing which is which", () => trigger("vote", facts())));
+    does.lastChild.disabled = Boolean(held.votes);  // then the reason stands below it
+  }
   does.append(
     button("Use settings", "sg-button", "Put this grid's prompt, seeds and settings into the form", () => trigger("reuse", facts())),
     button("Copy link", "sg-button sg-copy", "Copy a link to this grid", (event) => copyLink(event.currentTarget, "grid", held.grid)),
@@ -126,60 +126,32 @@ function head() {
   return box;
 }
 
-// Where this visitor may not vote, the button is off, and why stands below it.
-function vote() {
-  const node = button("Blind vote", "sg-button", "Vote between two columns without knowing which is which", () => trigger("vote", facts()));
-  node.disabled = Boolean(held.votes);
-  return node;
-}
-
 function progress() {
   const box = make("div", "sg-progress");
-  const percent = Math.round((100 * held.done) / Math.max(1, held.total));
-  const bar = make("div", "progress");
-  for (const [name, value] of [["role", "progressbar"], ["aria-label", "Images made"], ["aria-valuemin", 0], ["aria-valuemax", 100], ["aria-valuenow", percent]])
-    bar.setAttribute(name, value);
+  const share = Math.round((100 * held.done) / Math.max(1, held.total));
+  const bar = make("div", "progress", null, {
+    role: "progressbar", "aria-label": "Images made", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": share,
+  });
   const done = make("i");
-  done.style.width = `${percent}%`;
+  done.style.width = `${share}%`;
   bar.append(done);
   const words = held.state === "queued" ? "Waiting for other work to end" : `${held.done} of ${held.total} images${timeLeft(held.left)}`;
-  box.append(bar, make("p", "progress-words", held.message && on() ? `${words}. ${held.message}` : words));
+  box.append(bar, make("p", "progress-words", held.message ? `${words}. ${held.message}` : words));
   return box;
 }
 
-function note(text, bad) {
-  const box = make("div", `studio-notice${bad ? " problem" : ""}`, text);
-  box.setAttribute("role", bad ? "alert" : "status");
-  return box;
-}
+const note = (text, bad) => make("div", `studio-notice${bad ? " problem" : ""}`, text, { role: bad ? "alert" : "status" });
 
 // ---- the bar over the cells: what is looked at and in which order
 
 function choice(name, options, value, change) {
   const box = make("label", "sg-choice");
   const list = make("select");
-  for (const [key, text] of options) {
-    const option = make("option", "", text);
-    option.value = key;
-    list.append(option);
-  }
+  list.append(...options.map(([value, text]) => make("option", "", text, { value })));
   list.value = String(value);
   list.dataset.name = name;
   list.addEventListener("change", () => { chosen = true; change(list.value); chosen = false; });
   box.append(make("span", "", name), list);
-  return box;
-}
-
-function segments(name, options, value, change) {
-  const box = make("div", "sg-segments");
-  box.setAttribute("role", "group");
-  box.setAttribute("aria-label", name);
-  for (const [key, text, title] of options) {
-    const node = button(text, "", title ?? "", () => change(key));
-    node.setAttribute("aria-pressed", String(key === value));
-    node.dataset.key = key;
-    box.append(node);
-  }
   return box;
 }
 
@@ -220,17 +192,8 @@ function tools() {
 }
 
 // ---- the cells, seeds down and variants across, and the keys that move between them.
-const word = (index) => held.words.find((entry) => entry.index === index);
 const images = new Map();
-const WHOSE = "The scores are the VLM's, or your corrections.";
-const tiny = (gain) => Math.abs(gain) < 0.05;
-
-function arrow(gain) {
-  if (!known(gain)) return "";
-  return tiny(gain) ? "= 0" : `${gain > 0 ? "▲ +" : "▼ −"}${Math.abs(gain).toFixed(1)}`;
-}
-
-const way = (gain) => (tiny(gain) ? "same" : gain > 0 ? "up" : "down");
+const gained = (gain) => make("i", `ws-${tone(gain, 1)}`, arrow(gain, 1));
 const total = (row, column) => at(row, column)?.total ?? null;
 
 function gainOf(row, column = other) {
@@ -280,20 +243,15 @@ function mean(column) {
 }
 
 function heading() {
-  const line = make("div", "sg-row sg-heads");
-  line.setAttribute("role", "row");
-  const corner = make("div", "sg-corner", "seed");
-  corner.setAttribute("role", "columnheader");
-  line.append(corner);
+  const line = make("div", "sg-row sg-heads", null, { role: "row" });
+  line.append(make("div", "sg-corner", "seed", { role: "columnheader" }));
   variants().forEach((variant, column) => {
-    const node = make("div", "sg-column");
-    node.setAttribute("role", "columnheader");
+    const node = make("div", "sg-column", null, { role: "columnheader" });
     node.append(make("b", "", variant.name));
     const average = mean(column);
     if (average) {
-      const about = make("span", "sg-mean", `mean ${average.value.toFixed(1)}`);
-      about.title = WHOSE;
-      if (known(average.gain)) about.append(" ", make("i", `ws-${way(average.gain)}`, arrow(average.gain)));
+      const about = make("span", "sg-mean", `mean ${average.value.toFixed(1)}`, { title: WHOSE });
+      if (known(average.gain)) about.append(" ", gained(average.gain));
       if (average.seeds < held.seeds.length) about.append(` over ${average.seeds} of ${held.seeds.length} seeds`);
       node.append(about);
     }
@@ -303,14 +261,9 @@ function heading() {
 }
 
 function words(cell, before) {
-  const box = make("span", "sg-words");
-  box.title = WHOSE;
+  const box = make("span", "sg-words", null, { title: WHOSE });
   for (const { index, text } of held.words) {
-    const score = cell.scores[index];
-    const node = make("span", `sg-word${known(score) ? "" : " sg-none"}`);
-    if (known(score)) node.style.setProperty("--score", score / 9);
-    node.append(make("span", "", text), make("b", "", known(score) ? score : "–"));
-    const then = before?.scores[index];
+    const score = cell.scores[index], then = before?.scores[index], node = wordTag(text, score);
     if (known(then) && known(score) && then !== score) node.append(make("i", score > then ? "ws-up" : "ws-down", score > then ? "▲" : "▼"));
     if (cell.corrected.includes(index)) node.append(make("i", "", "✎"));
     box.append(node);
@@ -323,7 +276,7 @@ function described(row, column, cell) {
   if (!cell) return `${who}: not made yet`;
   const gain = gainOf(row, column), { broken, mended } = crossed(row, column);
   const parts = [known(cell.total) ? `mean score ${cell.total.toFixed(1)} of 9` : "not scored yet"];
-  if (known(gain)) parts.push(`${tiny(gain) ? "as good as" : `${Math.abs(gain).toFixed(1)} ${gain > 0 ? "more" : "less"} than`} ${variants()[base].name}`);
+  if (known(gain)) parts.push(`${tone(gain, 1) === "same" ? "as good as" : `${Math.abs(gain).toFixed(1)} ${gain > 0 ? "more" : "less"} than`} ${variants()[base].name}`);
   parts.push(...held.words.map(({ index, text }) => `${text} ${cell.scores[index] ?? "unknown"}`));
   if (broken.length) parts.push(`broken: ${broken.join(", ")}`);
   if (mended.length) parts.push(`mended: ${mended.join(", ")}`);
@@ -337,9 +290,7 @@ function thumb(cell) {
   const key = `${cell.place} ${cell.sample}`;  // a sample may stand in two cells
   let image = images.get(key);
   if (!image) {
-    image = make("img");
-    image.alt = "";
-    image.src = cell.picture;
+    image = make("img", "", null, { alt: "", src: cell.picture });
     images.set(key, image);
   }
   return image;
@@ -347,9 +298,7 @@ function thumb(cell) {
 
 function cellNode(row, column) {
   const cell = at(row, column);
-  const node = make("div", `sg-cell${cell ? "" : " sg-wait"}`);
-  node.setAttribute("role", "gridcell");
-  node.setAttribute("aria-label", described(row, column, cell));
+  const node = make("div", `sg-cell${cell ? "" : " sg-wait"}`, null, { role: "gridcell", "aria-label": described(row, column, cell) });
   node.tabIndex = row === current[0] && column === current[1] ? 0 : -1;
   Object.assign(node.dataset, { row, column, seed: held.seeds[row] });
   if (!cell) {
@@ -357,14 +306,11 @@ function cellNode(row, column) {
     return node;
   }
   node.dataset.sample = cell.sample;
-  if (cell.picture) {
-    node.append(thumb(cell));
-  } else node.append(make("span", "sg-blank", "The file of this image is gone."));
-  const line = make("span", "sg-total");
-  line.title = WHOSE;
+  node.append(cell.picture ? thumb(cell) : make("span", "sg-blank", "The file of this image is gone."));
+  const line = make("span", "sg-total", null, { title: WHOSE });
   line.append(make("b", "", known(cell.total) ? cell.total.toFixed(1) : "…"));
   const gain = gainOf(row, column), { broken, mended } = crossed(row, column);
-  if (known(gain)) line.append(make("i", `ws-${way(gain)}`, arrow(gain)));
+  if (known(gain)) line.append(gained(gain));
   if (broken.length) line.append(make("em", "sg-broken", `${broken.length} broken`));
   if (mended.length) line.append(make("em", "sg-mended", `${mended.length} mended`));
   node.append(line);
@@ -402,24 +348,19 @@ function table() {
     return box;
   }
   if (!rows.includes(current[0])) current = [rows[0], 0];
-  box.setAttribute("role", "grid");
-  box.setAttribute("aria-label", "Images, a row a seed, a column a way to make it. Arrows move, Enter opens.");
+  attribute(box, { role: "grid", "aria-label": "Images, a row a seed, a column a way to make it. Arrows move, Enter opens." });
   // The page scrolls down, the cells scroll sideways: the heads stand outside of what scrolls, so that they stick to the
   // page, and follow it.
-  const top = make("div", "sg-top"), scroll = make("div", "sg-scroll"), grid = make("div", "sg-grid");
-  for (const part of [top, scroll]) part.setAttribute("role", "rowgroup");
-  grid.setAttribute("role", "presentation");
+  const top = make("div", "sg-top", null, { role: "rowgroup" }), scroll = make("div", "sg-scroll", null, { role: "rowgroup" });
+  const grid = make("div", "sg-grid", null, { role: "presentation" });
   top.append(heading());
   scroll.append(grid);
   scroll.addEventListener("scroll", () => { top.scrollLeft = scroll.scrollLeft; });
   for (const row of rows) {
-    const line = make("div", "sg-row");
-    line.setAttribute("role", "row");
-    const name = make("div", "sg-seed");
-    name.setAttribute("role", "rowheader");
+    const line = make("div", "sg-row", null, { role: "row" }), name = make("div", "sg-seed", null, { role: "rowheader" });
     name.append(make("b", "", held.seeds[row]));
     const gain = gainOf(row);
-    if (known(gain) && variants().length > 1) name.append(make("i", `ws-${way(gain)}`, arrow(gain)));
+    if (known(gain) && variants().length > 1) name.append(gained(gain));
     line.append(name, ...variants().map((_, column) => cellNode(row, column)));
     grid.append(line);
   }
@@ -436,7 +377,7 @@ function move(down, across) {
 }
 
 function keys(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (modified(event)) return;
   const far = 1e6;
   const step = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1],
     Home: [0, -far], End: [0, far], PageDown: [5, 0], PageUp: [-5, 0] }[event.key];
@@ -454,8 +395,7 @@ const SVG = "http://www.w3.org/2000/svg";
 let card = null; // the two images of the point under the mouse
 
 function drawn(tag, attributes, text) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  const node = attribute(document.createElementNS(SVG, tag), attributes);
   if (text !== undefined) node.textContent = String(text);
   return node;
 }
@@ -467,8 +407,11 @@ function signed(value) {
 
 // Up or down only where the interval leaves 0 out; else these seeds do not tell.
 const clear = (figure) => (known(figure.low) && figure.low > 0 ? "up" : known(figure.high) && figure.high < 0 ? "down" : "same");
-const percent = (value) => Math.round(100 * value);
 const span = (figure) => (known(figure?.low) && known(figure?.high) ? ` (${signed(figure.low)} to ${signed(figure.high)})` : "");
+
+// How many seeds are better, the same and worse.
+const tally = (better, same, worse) => [["up", "▲", "better", better], ["same", "=", "same", same], ["down", "▼", "worse", worse]];
+const counted = (parts) => parts.flatMap(([tone, sign, name, count], i) => [i ? ", " : "", make("span", `ws-${tone}`, `${sign} ${count} ${name}`)]);
 
 // Better, same, worse, and the mean gain with its interval.
 function summary() {
@@ -478,9 +421,7 @@ function summary() {
     box.append(make("p", "quiet", on() || askedAt ? `As soon as a seed has both, ${pair[0]} is compared with ${pair[1]} here.` : `No seed has scored images of both ${pair[0]} and ${pair[1]}.`));
     return box;
   }
-  const parts = [["up", "▲", "better", change.wins], ["same", "=", "same", change.ties], ["down", "▼", "worse", change.losses]];
-  const bar = make("div", "sg-record");
-  bar.setAttribute("aria-hidden", "true");
+  const parts = tally(change.wins, change.ties, change.losses), bar = make("div", "sg-record", null, { "aria-hidden": "true" });
   for (const [tone, , , count] of parts) {
     if (!count) continue;
     const piece = make("i", `sg-${tone}`);
@@ -488,9 +429,8 @@ function summary() {
     bar.append(piece);
   }
   const words = make("p", "sg-verdict");
-  words.append(make("span", "sg-whose", `${whose()}: `), make("b", "", pair[0]), " against ", make("b", "", pair[1]), ": ");
-  parts.forEach(([tone, sign, name, count], i) => words.append(i ? ", " : "", make("span", `ws-${tone}`, `${sign} ${count} ${name}`)));
-  if (known(change.won?.low)) words.append("; better on ", make("b", "", `${percent(change.won.estimate)} %`), ` (${percent(change.won.low)} to ${percent(change.won.high)} %)`);
+  words.append(make("span", "sg-whose", `${whose()}: `), make("b", "", pair[0]), " against ", make("b", "", pair[1]), ": ", ...counted(parts));
+  if (known(change.won?.low)) words.append("; better on ", make("b", "", percent(change.won.estimate)), ` (${Math.round(100 * change.won.low)} to ${percent(change.won.high)})`);
   if (known(change.gain?.estimate)) {
     words.append(known(change.won?.low) ? ", gain " : "; gain ", make("b", "", signed(change.gain.estimate)), span(change.gain));
     if (known(change.gain.low) && change.gain.low <= 0 && change.gain.high >= 0) words.append(make("span", "sg-unsure", " The gain's interval holds 0: these seeds do not tell which is better."));
@@ -509,8 +449,7 @@ function whose() {
 // The detector's opinion of the same two columns, where the prompt is of its world.
 function detected(compared) {
   const line = make("p", "sg-verdict sg-by-detector", "By the detector: ");
-  const parts = [["up", "▲", "better", compared.better], ["same", "=", "same", compared.same], ["down", "▼", "worse", compared.worse]];
-  parts.forEach(([tone, sign, name, count], i) => line.append(i ? ", " : "", make("span", `ws-${tone}`, `${sign} ${count} ${name}`)));
+  line.append(...counted(tally(compared.better, compared.same, compared.worse)));
   if (compared.seeds < held.seeds.length) line.append(`, over ${compared.seeds} of ${held.seeds.length} seeds`);
   line.title = "More, as many or fewer words hold; “nothing else” is one of them. The detector looks at colours, shapes and places, and has nothing learned.";
   return line;
@@ -525,16 +464,11 @@ function showCard(node, point) {
   hideCard();
   card = make("div", "sg-card");
   const gain = point.other - point.base;
-  card.append(make("b", "", `Seed ${point.seed}`), make("span", `ws-${way(gain)}`, arrow(gain)));
+  card.append(make("b", "", `Seed ${point.seed}`), make("span", `ws-${tone(gain, 1)}`, arrow(gain, 1)));
   const pair = make("div", "sg-card-pair");
   for (const [sample, column, value] of [[point.base_sample, base, point.base], [point.other_sample, other, point.other]]) {
     const side = make("figure"), cell = [...cells.values()].find((one) => one.sample === sample);
-    if (cell?.picture) {
-      const image = make("img");
-      image.alt = "";
-      image.src = cell.picture;
-      side.append(image);
-    }
+    if (cell?.picture) side.append(make("img", "", null, { alt: "", src: cell.picture }));
     side.append(make("figcaption", "", `${variants()[column].name}  ${value.toFixed(1)}`));
     pair.append(side);
   }
@@ -586,12 +520,12 @@ function paired(size = 480) {
 }
 
 function dot(point, i, x, y) {
-  const gain = point.other - point.base, tone = way(gain);
+  const gain = point.other - point.base, way = tone(gain, 1);
   const node = drawn("g", {
-    transform: `translate(${x} ${y})`, class: `sg-point sg-${tone}`, tabindex: i ? -1 : 0, role: "button", "data-point": i,
-    "aria-label": `Seed ${point.seed}: ${variants()[base].name} ${point.base.toFixed(1)}, ${variants()[other].name} ${point.other.toFixed(1)}, ${arrow(gain)}`,
+    transform: `translate(${x} ${y})`, class: `sg-point sg-${way}`, tabindex: i ? -1 : 0, role: "button", "data-point": i,
+    "aria-label": `Seed ${point.seed}: ${variants()[base].name} ${point.base.toFixed(1)}, ${variants()[other].name} ${point.other.toFixed(1)}, ${arrow(gain, 1)}`,
   });
-  node.append(drawn("circle", { r: 16, class: "sg-reach" }), drawn("path", { d: SHAPES[tone] }));
+  node.append(drawn("circle", { r: 16, class: "sg-reach" }), drawn("path", { d: SHAPES[way] }));
   node.addEventListener("mouseenter", () => showCard(node, point));
   node.addEventListener("mouseleave", hideCard);
   node.addEventListener("focus", () => showCard(node, point));
@@ -632,12 +566,10 @@ function changes() {
   }
   const far = Math.max(1, ...words.flatMap((entry) => [entry.low, entry.high, entry.change].filter(known).map(Math.abs)));
   const place = (value) => `${50 + (45 * value) / far}%`;
-  const list = make("ul", "sg-changes");
-  list.setAttribute("aria-label", "Mean change of each word");
+  const list = make("ul", "sg-changes", null, { "aria-label": "Mean change of each word" });
   for (const entry of words) {
     const tone = clear(entry), line = make("li");
-    const track = make("span", "sg-track");
-    track.setAttribute("aria-hidden", "true");
+    const track = make("span", "sg-track", null, { "aria-hidden": "true" });
     track.append(make("i", "sg-zero"));
     if (known(entry.low) && known(entry.high)) {
       const reach = make("i", `sg-reach-bar sg-${tone}`);
@@ -684,8 +616,7 @@ function beside(cells) {
   box.append(cells);
   const least = { s: 112, m: 172, l: 264 }[shown.size], room = root.clientWidth - 110 - variants().length * least * 1.3;
   if (variants().length < 2 || room < ROOM) return box;  // there from the first on, so that nothing moves when it fills
-  const aside = make("aside", "sg-aside");
-  aside.setAttribute("aria-label", "What the images say together");
+  const aside = make("aside", "sg-aside", null, { "aria-label": "What the images say together" });
   aside.append(paired(320), changes());
   box.append(aside);
   return box;

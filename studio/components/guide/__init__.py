@@ -27,7 +27,6 @@ class Guide(Scripted):
 
     SCRIPT = source("elements.js", "guide/guide.js")
     TEMPLATE = '<nav class="guide-root" aria-label="First steps"></nav>'
-    SCHEMA = {"now": {"type": "integer"}, "steps": {"type": "array", "items": {"type": "object"}}}  # noqa: RUF012
 
 
 def opened(data: Any) -> str:

@@ -6,7 +6,6 @@ give such a score; no picture is kept as a file.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from html import escape
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data.shapes.render import OUTLINES, PALETTE, Background, Placement, render_things
-from studio.components.thumbnails import data_url
+from studio.components.thumbnails import data_url, encoded
 
 PAPER = Background((226.0, 226.0, 223.0))
 SIZE = 96  # pixels a side, shown at about two thirds of that
@@ -66,12 +65,9 @@ def _above(degrees: float) -> tuple[Placement, Placement]:
     )
 
 
-def _triangles(*places: tuple[float, float]) -> tuple[Placement, ...]:
-    return tuple(Placement(PALETTE["green"], "triangle", x, y, 0.18) for x, y in places)
-
-
-def _circles(*places: tuple[float, float, float]) -> tuple[Placement, ...]:
-    return tuple(Placement(PALETTE["red"], "circle", x, y, radius) for x, y, radius in places)
+def _several(colour: str, shape: str, *places: tuple[float, float, float]) -> tuple[Placement, ...]:
+    """The same shape at each (x, y, size)."""
+    return tuple(Placement(PALETTE[colour], shape, x, y, size) for x, y, size in places)
 
 
 def _melted(depth: float) -> Placement:
@@ -82,78 +78,48 @@ def _melted(depth: float) -> Placement:
     return Placement(PALETTE["red"], "circle", 0.5, 0.5, 0.3, outline=outline * dents)
 
 
-def _crumb() -> tuple[Placement, ...]:
-    """A small piece that belongs to nothing."""
-    return (Placement(PALETTE["blue"], "square", 0.87, 0.16, 0.06, 20),)
-
+CRUMB = Placement(PALETTE["blue"], "square", 0.87, 0.16, 0.06, 20)  # a small piece that belongs to nothing
 
 # kind, what is asked for, and for 9, 6, 3 and 0: what is drawn and what to say of it
 EXAMPLES: tuple[tuple[str, str, str, tuple[tuple[int, tuple[Placement, ...], str], ...]], ...] = (
-    (
-        "An object",
-        "star",
-        "a purple star",
-        (
-            (9, (_star(0.0),), "A star, without a doubt."),
-            (6, (_star(0.45),), "A star with a fault: blunt, bent or cut off."),
-            (3, (_star(0.84),), "Something of a star is there, but few would call it one."),
-            (0, (Placement(PALETTE["purple"], "square", 0.5, 0.5, 0.34),), "Another thing, or nothing."),
-        ),
-    ),
-    (
-        "A colour",
-        "red",
-        "a red circle",
-        (
-            (9, (_patch(0.0),), "Red, the whole of it."),
-            (6, (_patch(0.49),), "Still red, but off: paler, darker, or towards orange."),
-            (3, (_patch(0.65),), "Closer to another colour, or only a part of it is red."),
-            (0, (Placement(PALETTE["blue"], "circle", 0.5, 0.5, 0.34),), "Another colour."),
-        ),
-    ),
-    (
-        "A relation",
-        "above",
-        "a blue circle above an orange square",
-        (
-            (9, _above(0.0), "Above, at a glance."),
-            (6, _above(40.0), "Above, but well to one side."),
-            (3, _above(50.0), "More beside than above."),
-            (0, _above(180.0), "Below, or one of the two is missing."),
-        ),
-    ),
-    (
-        "A count",
-        "three",
-        "three green triangles",
-        (
-            (9, _triangles((0.5, 0.26), (0.26, 0.7), (0.74, 0.7)), "Exactly three."),
-            (6, _triangles((0.5, 0.26), (0.42, 0.66), (0.62, 0.7)), "Three, but two run together or one is cut off."),
-            (3, _triangles((0.3, 0.5), (0.7, 0.5)), "One too few or one too many."),
-            (0, _triangles((0.5, 0.5)), "Off by two or more, or none."),
-        ),
-    ),
-    (
-        "The image as a whole",
-        "nothing else",
-        "a red circle",
-        (
-            (9, _circles((0.5, 0.5, 0.3)), "One red circle, and nothing that was not asked for."),
-            (6, (_melted(0.12),), "One thing, but half-formed: melted, torn or run together with another."),
-            (3, _circles((0.3, 0.36, 0.21), (0.69, 0.66, 0.21)), "Two circles where one was asked for, or a star beside it."),
-            (0, (*_circles((0.24, 0.26, 0.15), (0.7, 0.3, 0.16), (0.5, 0.74, 0.17)), *_crumb()),
-             "Repeats or pieces all over: whoever asked for one circle would throw it away."),
-        ),
-    ),
+    ("An object", "star", "a purple star", (
+        (9, (_star(0.0),), "A star, without a doubt."),
+        (6, (_star(0.45),), "A star with a fault: blunt, bent or cut off."),
+        (3, (_star(0.84),), "Something of a star is there, but few would call it one."),
+        (0, (Placement(PALETTE["purple"], "square", 0.5, 0.5, 0.34),), "Another thing, or nothing."),
+    )),
+    ("A colour", "red", "a red circle", (
+        (9, (_patch(0.0),), "Red, the whole of it."),
+        (6, (_patch(0.49),), "Still red, but off: paler, darker, or towards orange."),
+        (3, (_patch(0.65),), "Closer to another colour, or only a part of it is red."),
+        (0, (Placement(PALETTE["blue"], "circle", 0.5, 0.5, 0.34),), "Another colour."),
+    )),
+    ("A relation", "above", "a blue circle above an orange square", (
+        (9, _above(0.0), "Above, at a glance."),
+        (6, _above(40.0), "Above, but well to one side."),
+        (3, _above(50.0), "More beside than above."),
+        (0, _above(180.0), "Below, or one of the two is missing."),
+    )),
+    ("A count", "three", "three green triangles", (
+        (9, _several("green", "triangle", (0.5, 0.26, 0.18), (0.26, 0.7, 0.18), (0.74, 0.7, 0.18)), "Exactly three."),
+        (6, _several("green", "triangle", (0.5, 0.26, 0.18), (0.42, 0.66, 0.18), (0.62, 0.7, 0.18)), "Three, but two run together or one is cut off."),
+        (3, _several("green", "triangle", (0.3, 0.5, 0.18), (0.7, 0.5, 0.18)), "One too few or one too many."),
+        (0, _several("green", "triangle", (0.5, 0.5, 0.18)), "Off by two or more, or none."),
+    )),
+    ("The image as a whole", "nothing else", "a red circle", (
+        (9, _several("red", "circle", (0.5, 0.5, 0.3)), "One red circle, and nothing that was not asked for."),
+        (6, (_melted(0.12),), "One thing, but half-formed: melted, torn or run together with another."),
+        (3, _several("red", "circle", (0.3, 0.36, 0.21), (0.69, 0.66, 0.21)), "Two circles where one was asked for, or a star beside it."),
+        (0, (*_several("red", "circle", (0.24, 0.26, 0.15), (0.7, 0.3, 0.16), (0.5, 0.74, 0.17)), CRUMB),
+         "Repeats or pieces all over: whoever asked for one circle would throw it away."),
+    )),
 )  # fmt: skip
 
 
 def picture(placements: Sequence[Placement]) -> str:
     """The placements drawn, as a data: URL."""
     image = Image.fromarray(render_things(placements, PAPER, SIZE)).quantize(24)
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return data_url(stream.getvalue())
+    return data_url(encoded(image, "PNG", optimize=True))
 
 
 def page() -> str:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 from typing import Any
 
@@ -23,8 +23,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from studio.components import source
+from studio.components.notices import duration
 from studio.components.report import plots
-from studio.components.report.plots import decimals, interval, items, number, said
+from studio.components.report.plots import decimals, interval, items, listed, number, significant
 
 Cell = str | dict[str, str]
 
@@ -82,7 +83,7 @@ def tail(report: Mapping[str, Any], level: int = 1) -> str:
     parts += [_pictures(spec, level + 1) for spec in items(report, "pictures")]
     config = report.get("config")
     if isinstance(config, Mapping) and config:
-        rows = [
+        rows: list[list[Cell]] = [
             [str(name), value if isinstance(value, str) else json.dumps(value)]
             for name, value in config.items()
         ]
@@ -137,19 +138,15 @@ def _facts(report: Mapping[str, Any]) -> str:
         "Took": took(number(report.get("seconds"))),
         "Date": _date(_text(report, "created")),
     }
-    told = "".join(
+    entries = "".join(
         f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>" for name, fact in facts.items() if fact
     )
-    return f'<dl class="report-facts">{told}</dl>'
+    return f'<dl class="report-facts">{entries}</dl>'
 
 
 def took(seconds: float | None) -> str:
-    """A duration in words."""
-    if seconds is None or seconds < 0:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    """A duration in words; '' for none."""
+    return "" if seconds is None or seconds < 0 else duration(seconds)
 
 
 def _date(iso: str) -> str:
@@ -157,18 +154,12 @@ def _date(iso: str) -> str:
         when = datetime.fromisoformat(iso)
     except ValueError:
         return iso
-    return f"{when.day} {when:%B %Y, %H:%M}" + (
-        " UTC" if when.utcoffset() is not None and not when.utcoffset() else ""
-    )
+    return f"{when.day} {when:%B %Y, %H:%M}{' UTC' if when.utcoffset() == timedelta(0) else ''}"
 
 
 def _table(spec: Mapping[str, Any]) -> tuple[str, list[Cell], list[list[Cell]], str]:
-    def listed(name: str) -> list[Any]:
-        value = spec.get(name)
-        return list(value) if isinstance(value, list | tuple) else []
-
-    names, percent = [str(name) for name in listed("columns")], set(map(str, listed("percent")))
-    given = [list(row) if isinstance(row, list | tuple) else [row] for row in listed("rows")]
+    names, percent = list(map(str, listed(spec, "columns"))), set(map(str, listed(spec, "percent")))
+    given = [list(row) if isinstance(row, list | tuple) else [row] for row in listed(spec, "rows")]
     wide = max([len(names), *map(len, given)])
     given = [row + [None] * (wide - len(row)) for row in given]
     shares = [i < len(names) and names[i] in percent for i in range(wide)]
@@ -228,7 +219,7 @@ def _table_html(title: str, heads: list[Cell], rows: list[list[Cell]], note: str
         if row
     )
     top = "".join(cell("th", h, ' scope="col"') for h in heads)
-    said_of = f"<h{level}>{escape(title)}</h{level}>" if title else ""
+    heading = f"<h{level}>{escape(title)}</h{level}>" if title else ""
     below = f'<p class="report-note">{escape(note)}</p>' if note else ""
     inner = (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title or "table")}">'
@@ -236,7 +227,7 @@ def _table_html(title: str, heads: list[Cell], rows: list[list[Cell]], note: str
         if body
         else '<p class="report-note">This table has no rows.</p>'
     )
-    return f'<section class="report-part">{said_of}{inner}{below}</section>'
+    return f'<section class="report-part">{heading}{inner}{below}</section>'
 
 
 def _values(spec: Mapping[str, Any]) -> str:
@@ -246,7 +237,7 @@ def _values(spec: Mapping[str, Any]) -> str:
     rows: list[list[Cell]] = []
     for one in map(plots.points, items(spec, "series")):
         for x, y, low, high in zip(one.x, one.y, one.low, one.high, strict=True):
-            rows.append([one.name, said(x), {"text": interval(y, low, high), "tone": "number"}])
+            rows.append([one.name, significant(x), {"text": interval(y, low, high), "tone": "number"}])
     if not 0 < len(rows) <= LISTED:
         return ""
     heads: list[Cell] = [

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from textwrap import wrap
 from typing import Any
@@ -19,21 +20,15 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from studio.components.figures import SOFT, dressed
+from studio.components.figures import SOFT, dressed, number
 
 NOTHING = "There are no values to draw."
 LONG = 8  # characters of a category from which the categories stand one below the other
 GAP = "\u2003"  # between a dot and its value; plotly leaves out common spaces
 NUMBERED = 16  # columns of a heatmap up to which each cell has its number written in it
 APART = 1.4  # places on a log axis that are at least this many times each other can be labelled each
-PLAIN = (
-    "none",
-    "no projection",
-    "no projector",
-    "without projector",
-    "without",
-    "n(0, i)",
-)  # what others are held against
+# what others are held against
+PLAIN = ("none", "no projection", "no projector", "without projector", "without", "n(0, i)")
 
 
 @dataclass(frozen=True)
@@ -85,24 +80,18 @@ def styles(report: Mapping[str, Any]) -> list[dict[str, Style]]:
     return looks
 
 
-def items(holder: Any, name: str) -> list[Mapping[str, Any]]:
+def items(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """The dicts of a list in a report; none where it has another form."""
-    value = holder.get(name) if isinstance(holder, Mapping) else None
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list | tuple) else []
+    return [one for one in listed(holder, name) if isinstance(one, Mapping)]
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        known = float(value)
-    except OverflowError:
-        return None
-    return known if math.isfinite(known) else None
+def listed(holder: Mapping[str, Any], name: str) -> list[Any]:
+    """A list in a report; an empty one where it has another form."""
+    value = holder.get(name)
+    return list(value) if isinstance(value, list | tuple) else []
 
 
-def said(value: Any) -> str:
+def significant(value: Any) -> str:
     """A number with three significant digits and no trailing zeros."""
     known = number(value)
     if known is None:
@@ -123,7 +112,7 @@ def decimals(*values: float) -> int:
 def interval(estimate: float, low: float | None, high: float | None, digits: int | None = None) -> str:
     """An estimate with its interval, such as 59.2 [55.1, 63.0]."""
     if low is None or high is None:
-        return said(estimate) if digits is None else f"{estimate:.{digits}f}"
+        return significant(estimate) if digits is None else f"{estimate:.{digits}f}"
     places = decimals(estimate, low, high) if digits is None else digits
     return f"{estimate:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
@@ -131,30 +120,16 @@ def interval(estimate: float, low: float | None, high: float | None, digits: int
 def points(one: Mapping[str, Any]) -> Points:
     """The points of a series that can be drawn."""
 
-    def column(name: str) -> list[Any]:
-        value = one.get(name)
-        return list(value) if isinstance(value, list | tuple) else []
-
-    x, y, text = column("x"), column("y"), column("text")
-    low, high = column("low"), column("high")
-    kept = [i for i in range(min(len(x), len(y))) if number(y[i]) is not None and _is_place(x[i])]
-
-    def bound(given: list[Any], i: int) -> float | None:
-        return number(given[i]) if i < len(given) else None
-
-    whole = [i for i in kept if bound(low, i) is not None and bound(high, i) is not None]
-    return Points(
-        str(one.get("name") or ""),
-        [x[i] for i in kept],
-        [float(y[i]) for i in kept],
-        [bound(low, i) if i in whole else None for i in kept],
-        [bound(high, i) if i in whole else None for i in kept],
-        [str(text[i]) if i < len(text) and text[i] is not None else "" for i in kept],
-    )
-
-
-def _is_place(x: Any) -> bool:
-    return isinstance(x, str) or number(x) is not None
+    columns = [listed(one, name) for name in ("x", "y", "low", "high", "text")]
+    kept: list[tuple[Any, ...]] = []
+    for x, y, low, high, text in itertools.zip_longest(*columns):
+        if number(y) is not None and (isinstance(x, str) or number(x) is not None):
+            bounds = [number(low), number(high)]
+            if None in bounds:
+                bounds = [None, None]
+            kept.append((x, float(y), *bounds, "" if text is None else str(text)))
+    x, y, low, high, text = zip(*kept, strict=True) if kept else ((),) * 5
+    return Points(str(one.get("name") or ""), list(x), list(y), list(low), list(high), list(text))
 
 
 # -- the parts of a plot
@@ -175,7 +150,7 @@ def hover(one: Points, xs: Sequence[Any]) -> dict[str, Any]:
     """What a point says under the mouse. Through hovertext, as a template would read names as placeholders."""
     lines = []
     for x, y, low, high, text in zip(xs, one.y, one.low, one.high, one.text, strict=True):
-        parts = [one.name, f"{said(x)}: {interval(y, low, high)}", text]
+        parts = [one.name, f"{significant(x)}: {interval(y, low, high)}", text]
         lines.append("<br>".join(name_of(part, 48) for part in parts if part))
     return {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
 
@@ -201,9 +176,9 @@ class Axis:
         apart = self.log and all(after / before >= APART for before, after in itertools.pairwise(places))
         self.ticks = places if apart and len(places) <= 8 else round_ones(places) if self.log else []
         self._alone: dict[float, int] = {}
-        self._beside = (
-            0.0 if self.names else math.log(places[-1] / places[0]) if self.log else places[-1] - places[0]
-        )
+        self._width = 0.0 if self.names else places[-1] - places[0]
+        if self.log:
+            self._width = math.log(places[-1] / places[0])
 
     def places(self, one: Points) -> list[Any]:
         return [self.names.index(x) for x in one.x] if self.names else one.x
@@ -211,18 +186,21 @@ class Axis:
     def beside(self, x: float) -> float:
         """A place for a point that stands alone: beside those that were put at x before, lest one cover the other."""
         k = self._alone[x] = self._alone.get(x, -1) + 1
-        step = 0.012 * self._beside * ((k + 1) // 2) * (-1) ** k
+        step = 0.012 * self._width * ((k + 1) // 2) * (-1) ** k
         return x * math.exp(step) if self.log else x + step
 
-    def dress(self, figure: go.Figure) -> None:
+    def dress(self, figure: go.Figure, first: Points, height: int) -> go.Figure:
+        """The figure with its axes, the line of reference and the common layout. first: its first series."""
         figure.update_xaxes(
             title_text=name_of(self.spec.get("x") or "", 40), type="log" if self.log else "linear"
         )
         figure.update_yaxes(title_text=name_of(self.spec.get("y") or "", 40), exponentformat="power")
         shown = list(range(len(self.names))) if self.names else self.ticks
         if shown:
-            names = [name_of(said(x), 10) for x in (self.names or self.ticks)]
+            names = [name_of(significant(x), 10) for x in (self.names or self.ticks)]
             figure.update_xaxes(tickvals=shown, ticktext=names)
+        reference(figure, self.spec, False, self.places(first)[0])
+        return dressed(figure, height, legend=legend(figure))
 
 
 def round_ones(values: Sequence[float]) -> list[float]:
@@ -240,19 +218,18 @@ def reference(
     value = number(spec.get("reference"))
     if value is None:
         return
-    label = name_of(spec.get("reference_name") or said(value), 40)
+    label = name_of(spec.get("reference_name") or significant(value), 40)
     dash = {"color": SOFT, "dash": "dot", "width": 1.8}
     place = {"x": [value], "y": [x]} if flat else {"x": [x], "y": [value]}
     hidden = {"mode": "markers", "marker": {"opacity": 0}, "hoverinfo": "skip", "showlegend": False}
     figure.add_scatter(**place, **hidden)  # a line alone does not widen the axis
     if flat:
         figure.add_vline(x=value, line=dash, layer="below")
-        figure.add_annotation(
-            x=value, y=bottom, text=label, showarrow=False, yanchor="bottom", xanchor="left", xshift=5
-        )
-        return
-    figure.add_hline(y=value, line=dash, layer="below")
-    figure.add_scatter(x=[None], y=[None], mode="lines", name=label, line=dash)
+        beside = {"showarrow": False, "yanchor": "bottom", "xanchor": "left", "xshift": 5}
+        figure.add_annotation(x=value, y=bottom, text=label, **beside)
+    else:
+        figure.add_hline(y=value, line=dash, layer="below")
+        figure.add_scatter(x=[None], y=[None], mode="lines", name=label, line=dash)
 
 
 def legend(figure: go.Figure) -> bool:
@@ -297,55 +274,48 @@ def _categorical(spec: Mapping[str, Any], style: Mapping[str, Style], bars: bool
     if not series:
         return None
     places = categories(series)
-    labels = [said(place) for place in places]
+    labels = [significant(place) for place in places]
     flat = max(map(len, labels)) > LONG or len(labels) > 12
     figure, index = go.Figure(), {place: i for i, place in enumerate(places)}
     for order, one in enumerate(series):
         look = style[one.name]
         shift = 0.0 if bars else (order - (len(series) - 1) / 2) * min(0.3, 0.7 / len(series))
         along = [index[x] + shift for x in one.x]
-        error = error_bars(one, SOFT if bars else look.tone)
         about: dict[str, Any] = {
             "name": name_of(one.name, 60),
-            ("error_x" if flat else "error_y"): error,
+            ("error_x" if flat else "error_y"): error_bars(one, SOFT if bars else look.tone),
             **({"x": one.y, "y": along} if flat else {"x": along, "y": one.y}),
             **hover(one, one.x),
         }
-        if bars:
-            filling = {"shape": look.pattern, "solidity": 0.35, "fgcolor": look.tone, "fillmode": "replace"}
-            marker = {"color": look.tone, "line": {"width": 1.5, "color": look.tone}}
-            if look.pattern:
-                marker["pattern"] = filling
-            figure.add_bar(**about, marker=marker, orientation="h" if flat else "v")
+        marker: dict[str, Any] = {
+            "color": look.tone,
+            "line": {"width": 1.5 if bars else 2, "color": look.tone},
+        }
+        if not bars:
+            marker |= {"size": 10, "symbol": look.form}
+            figure.add_scatter(**about, mode="markers", cliponaxis=False, marker=marker)
             continue
-        figure.add_scatter(
-            **about,
-            mode="markers",
-            cliponaxis=False,
-            marker={"color": look.tone, "size": 10, "symbol": look.form, "line": {"width": 2, "color": look.tone}},
-        )  # fmt: skip
+        if look.pattern:
+            marker["pattern"] = {
+                "shape": look.pattern, "solidity": 0.35, "fgcolor": look.tone, "fillmode": "replace",
+            }  # fmt: skip
+        figure.add_bar(**about, marker=marker, orientation="h" if flat else "v")
     if flat and not bars and len(places) * len(series) <= 30:
         _numbers(figure, series)
     names = [name_of(label, 22 if flat else 10) for label in labels]
     ticks = {"tickvals": list(range(len(places))), "ticktext": names}
     room = 0.55 if number(spec.get("reference")) is not None and flat else 0.0  # for the name of the line
     if flat:
-        rows = max(
-            34 if len(series) == 1 else 28 * len(series) + 12,
-            17 * max(n.count("<br>") + 1 for n in names) + 8,
-        )
-        figure.update_yaxes(
-            **ticks, range=[len(places) - 0.45 + room, -0.6], showgrid=False, ticklabelstandoff=8
-        )
+        several = len(series) if len(series) > 1 else 0
+        lines = 17 * max(name.count("<br>") + 1 for name in names) + 8
+        rows = max(28 * several + 12 if several else 34, lines)
+        below = [len(places) - 0.45 + room, -0.6]
+        figure.update_yaxes(**ticks, range=below, showgrid=False, ticklabelstandoff=8)
         figure.update_xaxes(title_text=name_of(spec.get("y") or "", 40), exponentformat="power")
-        height = round(90 + rows * (len(places) + room)) + (22 * len(series) if len(series) > 1 else 0)
+        height = round(90 + rows * (len(places) + room)) + 22 * several
     else:
-        figure.update_xaxes(
-            **ticks,
-            range=[-0.6, len(places) - 0.4],
-            showgrid=False,
-            title_text=name_of(spec.get("x") or "", 40),
-        )
+        title = name_of(spec.get("x") or "", 40)
+        figure.update_xaxes(**ticks, range=[-0.6, len(places) - 0.4], showgrid=False, title_text=title)
         figure.update_yaxes(title_text=name_of(spec.get("y") or "", 40))
         height = 360
     reference(figure, spec, flat, bottom=len(places) - 0.45 + room)
@@ -367,14 +337,6 @@ def _numbers(figure: go.Figure, series: Sequence[Points]) -> None:
             hoverinfo="skip",
             showlegend=False,
         )
-
-
-def dots(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
-    return _categorical(spec, style, bars=False)
-
-
-def bars(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
-    return _categorical(spec, style, bars=True)
 
 
 def line(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
@@ -409,9 +371,7 @@ def line(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | Non
             marker={"size": 8, "symbol": look.form, "color": look.tone},
             **hover(one, one.x),
         )
-    axis.dress(figure)
-    reference(figure, spec, False, axis.places(series[0])[0])
-    return dressed(figure, 380, legend=legend(figure))
+    return axis.dress(figure, series[0], 380)
 
 
 def scatter(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
@@ -440,63 +400,48 @@ def scatter(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | 
             x=ends, y=ends, mode="lines", name="equal", line={"color": SOFT, "dash": "dot", "width": 1.5},
             hoverinfo="skip",
         )  # fmt: skip
-    axis.dress(figure)
-    reference(figure, spec, False, axis.places(series[0])[0])
-    return dressed(figure, 420, legend=legend(figure))
+    return axis.dress(figure, series[0], 420)
 
 
 def heatmap(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
     """A cell each, its number written in it; where there are values of both signs, nothing is drawn at 0."""
-    given = spec.get("z")
-    z = (
-        [[number(v) for v in row] for row in given if isinstance(row, list | tuple)]
-        if isinstance(given, list)
-        else []
-    )
+    z = [[number(v) for v in row] for row in listed(spec, "z") if isinstance(row, list | tuple)]
     values = [v for row in z for v in row if v is not None]
     if not values:
         return None
     wide = max(map(len, z))
     rows, columns = (
-        [
-            name_of(names[i] if isinstance(names, list) and i < len(names) else i + 1, width)
-            for i in range(count)
-        ]
-        for names, width, count in ((spec.get("rows"), 22, len(z)), (spec.get("columns"), 12, wide))
+        [name_of(names[i] if i < len(names) else i + 1, width) for i in range(count)]
+        for names, width, count in ((listed(spec, "rows"), 22, len(z)), (listed(spec, "columns"), 12, wide))
     )
     numbered, whole = wide <= NUMBERED, all(v == int(v) for v in values)
-    written = [["–" if v is None else str(int(v)) if whole else said(v) for v in row] for row in z]
+    written = [["–" if v is None else str(int(v)) if whole else significant(v) for v in row] for row in z]
     low, most = min(values), max(map(abs, values)) or 1.0
     scale = [[0, faint(STYLES[0].tone, 0.04)], [1, faint(STYLES[0].tone, 0.62)]]
     if low < 0:
         scale = [[0, faint(STYLES[1].tone, 0.62)], [0.5, faint(SOFT, 0.03)], [1, faint(STYLES[0].tone, 0.62)]]
-    about = [
-        [f"{rows[r]}, {columns[c]}: {text}" for c, text in enumerate(row)] for r, row in enumerate(written)
-    ]
-    figure = go.Figure(
-        go.Heatmap(
-            z=z,
-            text=written,
-            texttemplate="%{text}" if numbered else None,
-            textfont={"size": 12 if wide <= 10 else 10, "color": SOFT},
-            colorscale=scale,
-            zmin=-most if low < 0 else min(0.0, low),
-            zmax=most,
-            showscale=not numbered,
-            xgap=2,
-            ygap=2,
-            hovertext=about,
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
+    about = [[f"{r}, {c}: {text}" for c, text in zip(columns, row, strict=False)]
+             for r, row in zip(rows, written, strict=True)]  # fmt: skip
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=z,
+        text=written,
+        texttemplate="%{text}" if numbered else None,
+        textfont={"size": 12 if wide <= 10 else 10, "color": SOFT},
+        colorscale=scale,
+        zmin=-most if low < 0 else min(0.0, low),
+        zmax=most,
+        showscale=not numbered,
+        xgap=2,
+        ygap=2,
+        hovertext=about,
+        hovertemplate="%{hovertext}<extra></extra>",
     )
     shared = {"showgrid": False, "ticks": "", "ticklabelstandoff": 5}
-    figure.update_xaxes(
-        **shared, tickvals=list(range(wide)), ticktext=columns, title_text=name_of(spec.get("x") or "", 40)
-    )
-    figure.update_yaxes(
-        **shared, tickvals=list(range(len(z))), ticktext=rows, title_text=name_of(spec.get("y") or "", 40),
-        range=[len(z) - 0.5, -0.5],
-    )  # fmt: skip
+    for name, names, update in (("x", columns, figure.update_xaxes), ("y", rows, figure.update_yaxes)):
+        title = name_of(spec.get(name) or "", 40)
+        update(**shared, tickvals=list(range(len(names))), ticktext=names, title_text=title)
+    figure.update_yaxes(range=[len(z) - 0.5, -0.5])
     return dressed(figure, max(200, 100 + 34 * min(len(z), 24)))
 
 
@@ -504,8 +449,7 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
     """Outlines over each other on common bins, each in percent of its own values."""
     series = []
     for one in items(spec, "series"):
-        given = one.get("values")
-        values = [n for v in given if (n := number(v)) is not None] if isinstance(given, list | tuple) else []
+        values = [n for v in listed(one, "values") if (n := number(v)) is not None]
         if values:
             series.append((str(one.get("name") or ""), np.array(values)))
     if not series:
@@ -513,19 +457,20 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
     figure, edges = go.Figure(), bins(np.concatenate([values for _, values in series]))
     for name, values in series:
         look, shares = style[name], 100 * np.histogram(values, edges)[0] / len(values)
-        tops = [0.0, *shares.tolist(), 0.0]
-        said_of = [
-            f"{said(a)} to {said(b)}: {s:.1f} %" for a, b, s in zip(edges, edges[1:], shares, strict=False)
+        bounds = itertools.pairwise(edges)
+        texts = [
+            f"{significant(a)} to {significant(b)}: {s:.1f} %"
+            for (a, b), s in zip(bounds, shares, strict=True)
         ]
         figure.add_scatter(
             x=[edges[0], *edges.tolist()],
-            y=tops,
+            y=[0.0, *shares.tolist(), 0.0],
             mode="lines",
             name=name_of(f"{name} ({len(values)})", 60),
             line={"color": look.tone, "width": 2.2, "dash": look.dash, "shape": "hv"},
             fill="tozeroy",
             fillcolor=faint(look.tone, 0.12),
-            hovertext=[f"{name_of(name, 48)}<br>{text}" for text in ["", *said_of, ""]],
+            hovertext=[f"{name_of(name, 48)}<br>{text}" for text in ["", *texts, ""]],
             hovertemplate="%{hovertext}<extra></extra>",
         )
     figure.update_xaxes(title_text=name_of(spec.get("x") or "", 40))
@@ -546,7 +491,8 @@ def bins(values: np.ndarray) -> np.ndarray:
 
 
 KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Style]], go.Figure | None]] = {
-    "dots": dots, "line": line, "scatter": scatter, "bars": bars, "heatmap": heatmap, "histogram": histogram,
+    "dots": partial(_categorical, bars=False), "line": line, "scatter": scatter,
+    "bars": partial(_categorical, bars=True), "heatmap": heatmap, "histogram": histogram,
 }  # fmt: skip
 
 

@@ -11,9 +11,6 @@ from typing import Any
 from studio.components import source
 from studio.components.scripted import Scripted, text
 
-CELL = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "object"}]}
-ROW = {"type": "object", "properties": {"key": {"type": "string"}, "cells": {"type": "array", "items": CELL}}}
-
 
 def number(text: Any) -> dict[str, Any]:
     """A cell or a title that stands at the right."""
@@ -59,13 +56,6 @@ class Table(Scripted):
 
     SCRIPT = source("elements.js", "table/table.js")
     TEMPLATE = '<div class="table-root scroll"></div>'
-    SCHEMA = {  # noqa: RUF012
-        "head": {"type": "array", "items": CELL},
-        "rows": {"type": "array", "items": ROW},
-        "empty": {"type": "string"},
-        "chosen": {"type": "string"},
-        "caption": {"type": "string"},
-    }
 
     def __init__(self, value: dict[str, Any] | None = None, *, caption: str = "", **options: Any) -> None:
         super().__init__(value, constants={"caption": caption}, **options)

@@ -1,16 +1,15 @@
-"""Two pictures over the page, to be looked at closely: side by side, a slider, hold to flip, their difference; zoom.
+"""The viewer: a dialog with two images, side by side, under a slider, hold-to-flip or as their difference, with zoom.
 
 The pictures are the stored PNGs, their parameters still in them, as data URLs: what is shown is what is downloaded.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from studio.components import source
-from studio.components.scripted import Scripted
+from studio.components.scripted import Scripted, moment
 from studio.components.thumbnails import data_url
 from studio.grids.axes import projects
 from studio.images.detecting import Opinion
@@ -56,7 +55,7 @@ def pair_value(
 ) -> dict[str, Any]:
     """The component's value: opens the viewer on two sides, or on one alone."""
     return {
-        "at": time.time_ns() // 1000,
+        "at": moment(),
         "prompt": prompt,
         "left": dict(left),
         "right": dict(right) if right else None,
@@ -67,10 +66,5 @@ def pair_value(
 class PairViewer(Scripted):
     """Value: what ``pair_value`` makes, or None. Events with data {sample}: ``annotate``, ``reuse`` its settings, ``reseed``: its seed alone."""
 
-    SCRIPT = source("elements.js", "buttons.js", "viewer/viewer.js")
+    SCRIPT = source("elements.js", "buttons.js", "dialog.js", "viewer/viewer.js")
     TEMPLATE = '<div class="pair-viewer"></div>'
-    SCHEMA = {  # noqa: RUF012
-        "prompt": {"type": "string"},
-        "left": {"type": "object"},
-        "right": {"anyOf": [{"type": "object"}, {"type": "null"}]},
-    }

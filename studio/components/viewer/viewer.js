@@ -9,23 +9,14 @@ let zoom = 1;
 let cut = 50;        // where the slider's line stands, in percent
 let flipped = false; // the other picture is held up
 let gain = 4;        // by which a difference is made visible
-let opener = null;   // what had the focus before
 
-const dialog = make("dialog", "pv");
-dialog.setAttribute("aria-label", "Two images");
-root.append(dialog);
-
+const dialog = modal(root, "pv", "Two images", receive, () => { shown = null; });
 const named = (node) => node.getAttribute("aria-label") || node.title;
 const both = () => Boolean(shown?.right);
-const tone = (value) => (value > 0 ? "up" : value < 0 ? "down" : "same");
-const sign = (value) => (value > 0 ? `▲ +${value}` : value < 0 ? `▼ −${-value}` : "= 0");
 
-function picture(side, name) {
+function picture(side) {
   if (!side.picture) return make("span", "pv-gone", "The file of this image is gone.");
-  const image = make("img", "pv-image");
-  image.alt = `${name ?? side.name}, seed ${side.seed}`;
-  image.src = side.picture;
-  image.draggable = false;
+  const image = make("img", "pv-image", null, { alt: `${side.name}, seed ${side.seed}`, src: side.picture, draggable: "false" });
   // small renders are enlarged as they are, without a blur that would hide what differs
   image.addEventListener("load", () => image.classList.toggle("pv-crisp", image.clientWidth > 2.5 * image.naturalWidth && zoom > 1));
   return image;
@@ -35,14 +26,7 @@ function bar() {
   const box = make("div", "pv-bar");
   const title = make("div", "pv-title");
   title.append(make("b", "", `Seed ${shown.left.seed}`), make("span", "pv-prompt", shown.prompt));
-  const modes = make("div", "sg-segments");
-  modes.setAttribute("role", "group");
-  modes.setAttribute("aria-label", "How to look");
-  if (both()) MODES.forEach(([key, text], i) => {
-    const node = button(text, "", `${text} (${i + 1})`, () => choose(key));
-    node.setAttribute("aria-pressed", String(key === mode));
-    modes.append(node);
-  });
+  const modes = segments("How to look", both() ? MODES.map(([key, text], i) => [key, text, `${text} (${i + 1})`]) : [], mode, choose);
   const near = make("div", "pv-zoom");
   near.append(
     button("−", "sg-button", "Smaller (−)", () => closer(-1)),
@@ -54,7 +38,7 @@ function bar() {
     button("↑", "sg-button", "The seed above (arrow up)", () => ask(-1, 0)),
     button("↓", "sg-button", "The seed below (arrow down)", () => ask(1, 0)),
   );
-  ends.append(button("✕", "sg-button", "Close (Escape)", () => shut()));
+  ends.append(button("✕", "sg-button", "Close (Escape)", () => dialog.close()));
   box.append(title, modes, near, ends);
   return box;
 }
@@ -65,27 +49,23 @@ function about(side) {
   head.append(make("b", "", side.name), make("span", "", known(side.total) ? `mean score ${side.total.toFixed(1)} of 9` : "not scored yet"), make("span", "pv-made", side.made));
   const words = make("p", "sg-words");
   for (const { text, score, change } of side.words) {
-    const node = make("span", `sg-word${known(score) ? "" : " sg-none"}`);
-    if (known(score)) node.style.setProperty("--score", score / 9);
-    node.append(make("span", "", text), make("b", "", known(score) ? score : "–"));
-    if (change) node.append(make("i", `ws-${tone(change)}`, sign(change)));
-    node.title = "The scores are the VLM's, or your corrections.";
+    const node = wordTag(text, score, ...(change ? [make("i", `ws-${tone(change)}`, arrow(change))] : []));
+    node.title = WHOSE;
     words.append(node);
   }
+  const leave = (event) => () => { dialog.close(); trigger(event, { sample: side.sample }); };
   const does = make("p", "pv-does");
   does.append(
-    button("Annotate this", "sg-button", `Correct the words of ${side.name} in Annotate`, () => { shut(); trigger("annotate", { sample: side.sample }); }),
-    button("Use settings", "sg-button", "Put this image's prompt, seed and settings into the form", () => { shut(); trigger("reuse", { sample: side.sample }); }),
-    button("Use seed", "sg-button", "Put this seed alone into the form", () => { shut(); trigger("reseed", { sample: side.sample }); }),
+    button("Annotate this", "sg-button", `Correct the words of ${side.name} in Annotate`, leave("annotate")),
+    button("Use settings", "sg-button", "Put this image's prompt, seed and settings into the form", leave("reuse")),
+    button("Use seed", "sg-button", "Put this seed alone into the form", leave("reseed")),
     button("Copy link", "sg-button", "Copy a link that opens this image", (event) => copyLink(event.currentTarget, "sample", side.sample)),
   );
   if (side.picture) {
-    const link = make("a", "sg-button", "PNG");
-    link.href = side.picture;
-    link.download = side.file;
-    link.title = "Download this image with its parameters in it";
-    link.setAttribute("aria-label", `Download ${side.name} as PNG with its parameters`);
-    does.append(link);
+    does.append(make("a", "sg-button", "PNG", {
+      href: side.picture, download: side.file, title: "Download this image with its parameters in it",
+      "aria-label": `Download ${side.name} as PNG with its parameters`,
+    }));
   }
   box.append(head, words);
   if (side.detector) box.append(make("p", "sg-detector", side.detector));
@@ -109,10 +89,8 @@ function draw() {
   const place = stage ? [stage.scrollLeft, stage.scrollTop] : [0, 0];
   const abouts = make("div", "pv-abouts");
   abouts.append(about(shown.left), ...(both() ? [about(shown.right)] : []));
-  const body = make("div", `pv-stage pv-${both() ? mode : "one"}`);
+  const body = make("div", `pv-stage pv-${both() ? mode : "one"}`, null, { "aria-label": "The images", tabindex: "0" });
   body.style.setProperty("--zoom", zoom);
-  body.tabIndex = 0;
-  body.setAttribute("aria-label", "The images");
   ({ side, slider, flip, difference })[both() ? mode : "side"](body);
   dialog.replaceChildren(bar(), body, abouts, help());
   [body.scrollLeft, body.scrollTop] = place;
@@ -146,12 +124,15 @@ function side(body) {
   if (both()) body.append(labelled(picture(shown.right), shown.right.name));
 }
 
+function ranged(min, max, value, name) {
+  return make("input", "pv-range", null, { type: "range", min, max, step: 1, value, "aria-label": name });
+}
+
 function slider(body) {
   const frame = make("div", "pv-frame pv-over");
-  const top = picture(shown.left), line = make("i", "pv-line"), range = make("input");
+  const top = picture(shown.left), line = make("i", "pv-line");
+  const range = ranged(0, 100, cut, `How much of ${shown.left.name} is shown, the rest is ${shown.right.name}`);
   top.classList.add("pv-top");
-  Object.assign(range, { type: "range", min: 0, max: 100, step: 1, value: cut, className: "pv-range" });
-  range.setAttribute("aria-label", `How much of ${shown.left.name} is shown, the rest is ${shown.right.name}`);
   const place = (value) => { cut = Math.max(0, Math.min(100, value)); frame.style.setProperty("--cut", `${cut}%`); range.value = cut; };
   range.addEventListener("input", () => place(Number(range.value)));
   const drag = (event) => {
@@ -192,12 +173,8 @@ function turn(held, body = dialog.querySelector(".pv-stage")) {
 // How much each pixel differs, the largest of its three colours, made visible by a factor.
 function difference(body) {
   if (!shown.left.picture || !shown.right.picture) return side(body);
-  const canvas = make("canvas", "pv-image"), said = make("p", "pv-said", "…");
-  canvas.setAttribute("role", "img");
-  said.setAttribute("role", "status");
-  const range = make("input");
-  Object.assign(range, { type: "range", min: 1, max: 16, step: 1, value: gain, className: "pv-range" });
-  range.setAttribute("aria-label", "How many times the difference is enlarged");
+  const canvas = make("canvas", "pv-image", null, { role: "img" }), said = make("p", "pv-said", "…", { role: "status" });
+  const range = ranged(1, 16, gain, "How many times the difference is enlarged");
   const label = make("label", "pv-gain");
   label.append("Enlarged ", make("b", "", `${gain}×`), range);
   range.addEventListener("input", () => { gain = Number(range.value); label.querySelector("b").textContent = `${gain}×`; paint(); });
@@ -242,7 +219,7 @@ function difference(body) {
 }
 
 function keys(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || !shown) return;
+  if (modified(event) || !shown) return;
   const onRange = event.target.type === "range", onButton = /^(BUTTON|A)$/.test(event.target.tagName);
   const sliding = both() && mode === "slider", line = dialog.querySelector(".pv-range");
   const number = "1234".indexOf(event.key);
@@ -265,29 +242,13 @@ function keys(event) {
 
 dialog.addEventListener("keydown", keys);
 dialog.addEventListener("keyup", (event) => { if (event.key === " " && flipped) { turn(false); event.preventDefault(); } });
-dialog.addEventListener("click", (event) => { if (event.target === dialog) shut(); });
-dialog.addEventListener("cancel", (event) => { event.preventDefault(); shut(); });
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
-// The browser gives the focus back to where it came from; from cell to cell the keyboard goes along.
-function shut() {
-  const cell = document.querySelector(".sg-cell[tabindex='0']");
-  const back = cell && (!opener?.isConnected || opener.classList.contains("sg-cell")) ? cell : opener;
-  dialog.close();
-  shown = null;
-  dialog.replaceChildren();
-  back?.focus({ preventScroll: true });
-}
-
-let drawn = 0;
-function receive() {
-  const value = props.value;
-  if (!value || !value.at || value.at <= drawn) return;
-  drawn = value.at;
+function receive(value, opens) {
   shown = value;
   flipped = false;
-  if (!dialog.open) { opener = document.activeElement; zoom = 1; dialog.showModal(); }
+  if (opens) { zoom = 1; dialog.showModal(); }
   draw();
 }
 
-watch("value", receive);
-receive();
+dialog.receive();

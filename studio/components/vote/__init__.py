@@ -6,12 +6,11 @@ A pair is sent as a token and two pictures without their text: nothing in the pa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from studio.components import source
-from studio.components.scripted import Scripted, text
+from studio.components.scripted import Scripted, moment, text
 
 CHOICES = ("left", "right", "tie", "none")
 
@@ -21,13 +20,13 @@ def ballot(
 ) -> dict[str, Any]:
     """The component's value for a pair. round: of the votes of one sitting; token: of the pair; left, right: data
     URLs; done of total votes are cast."""
-    sides = {"left": left, "right": right}
     return {
-        "at": now(),
+        "at": moment(),
         "round": round,
         "prompt": prompt,
         "token": token,
-        **sides,
+        "left": left,
+        "right": right,
         "done": done,
         "total": total,
     }
@@ -39,7 +38,7 @@ def outcome(
     """The value once the vote is over: the names of the two, how often each was chosen, and the share with its
     interval. votes: {base, other, tie, none, share {estimate, low, high} of ``other``}; over: no pair is left."""
     return {
-        "at": now(),
+        "at": moment(),
         "round": round,
         "prompt": prompt,
         "token": "",
@@ -51,11 +50,7 @@ def outcome(
 
 def sorry(problem: str) -> dict[str, Any]:
     """The value where a vote could not be stored: the pair stays, with a sentence."""
-    return {"at": now(), "problem": problem}
-
-
-def now() -> int:
-    return time.time_ns() // 1000
+    return {"at": moment(), "problem": problem}
 
 
 def read_vote(data: Any) -> tuple[str, str, str]:
@@ -70,10 +65,5 @@ class BlindVote(Scripted):
     """Value: what ``ballot`` or ``outcome`` makes, or None. Events: ``cast`` {round, token, choice};
     ``finish`` and ``again`` {token: the round}: the result, and another pair after it."""
 
-    SCRIPT = source("elements.js", "buttons.js", "vote/vote.js")
+    SCRIPT = source("elements.js", "buttons.js", "dialog.js", "vote/vote.js")
     TEMPLATE = '<div class="blind-vote"></div>'
-    SCHEMA = {  # noqa: RUF012
-        "prompt": {"type": "string"},
-        "token": {"type": "string"},
-        "done": {"type": "integer"},
-    }

@@ -1,5 +1,5 @@
-// A dialog with two pictures and four answers; the
-// prompt goes in by textContent only. The page does not know which method made which picture.
+// A dialog with two pictures and four answers; the prompt goes in by textContent only. The page does not know which method
+// made which picture.
 const root = element.querySelector(".blind-vote");
 const ANSWERS = [
   ["left", "Left", "1", "←", ["1", "ArrowLeft"]],
@@ -7,18 +7,13 @@ const ANSWERS = [
   ["none", "Neither shows it", "9", "↑", ["9", "ArrowUp"]],
   ["right", "Right", "2", "→", ["2", "ArrowRight"]],
 ];
-const RESEND = 5000;
+const RESEND = 5000;  // milliseconds
 
 let shown = null;
-let drawn = 0;
 let sent = null;   // the vote under way: {round, token, choice}
-let opener = null;
 
-const dialog = make("dialog", "bv");
-dialog.setAttribute("aria-label", "Blind vote");
-root.append(dialog);
-
-const percent = (value) => `${Math.round(100 * value)} %`;
+// The methods are revealed only when it is over; a vote that is left half-way says nothing.
+const dialog = modal(root, "bv", "Blind vote", receive, () => { sent = shown = null; });
 
 function head() {
   const box = make("div", "bv-head"), title = make("div", "bv-title");
@@ -31,13 +26,8 @@ function pair() {
   const box = make("div", "bv-pair");
   for (const side of ["left", "right"]) {
     const node = button("", "bv-side", `The ${side} image is better`, () => cast(side));
-    if (shown[side]) {
-      const image = make("img");
-      image.alt = `The ${side} image`;
-      image.src = shown[side];
-      image.draggable = false;
-      node.append(image);
-    } else node.append(make("span", "pv-gone", "The file of this image is gone."));
+    node.append(shown[side] ? make("img", "", null, { alt: `The ${side} image`, src: shown[side], draggable: "false" })
+      : make("span", "pv-gone", "The file of this image is gone."));
     node.dataset.side = side;
     box.append(node);
   }
@@ -56,36 +46,34 @@ function answers() {
 }
 
 function foot() {
-  const box = make("div", "bv-foot"), said = make("span", "bv-state");
-  said.setAttribute("role", "status");
-  said.textContent = shown.total ? `${shown.done} of ${shown.total} pairs voted on` : `${shown.done} voted on`;
-  box.append(said, button("Show the result", "sg-button bv-end", "End the vote and say which was which", () => trigger("finish", { token: shown.round })));
+  const box = make("div", "bv-foot"), said = shown.total ? `${shown.done} of ${shown.total} pairs voted on` : `${shown.done} voted on`;
+  const end = button("Show the result", "sg-button bv-end", "End the vote and say which was which", () => trigger("finish", { token: shown.round }));
+  box.append(make("span", "bv-state", said, { role: "status" }), end);
   return box;
 }
 
 function result() {
-  const { result: counts, done } = shown, [base, other] = counts.names;
+  const { result: counts, done } = shown, [base, other] = counts.names, share = counts.share;
   const box = make("div", "bv-result");
-  const decided = counts.base + counts.other, share = counts.share;
-  const clear = typeof share?.low === "number" && (share.low > 0.5 || share.high < 0.5);
+  const clear = known(share?.low) && (share.low > 0.5 || share.high < 0.5);
   const ahead = `${counts.other > counts.base ? other : base} was preferred more often${clear ? "" : ", but that is not clear yet"}`;
-  box.append(make("h3", "", !decided ? "No image was preferred yet" : counts.base === counts.other ? "A draw" : ahead));
+  box.append(make("h3", "", !(counts.base + counts.other) ? "No image was preferred yet" : counts.base === counts.other ? "A draw" : ahead));
   const list = make("ul", "bv-counts"), most = Math.max(1, counts.base, counts.other, counts.tie, counts.none);
   for (const [name, count] of [[other, counts.other], [base, counts.base], ["both the same", counts.tie], ["neither", counts.none]]) {
-    const line = make("li"), track = make("span", "bv-track"), piece = make("i");
+    const line = make("li"), track = make("span", "bv-track", null, { "aria-hidden": "true" }), piece = make("i");
     piece.style.width = `${(100 * count) / most}%`;
     track.append(piece);
-    track.setAttribute("aria-hidden", "true");
     line.append(make("span", "bv-name", name), track, make("b", "", count));
     list.append(line);
   }
   box.append(list);
-  if (share && typeof share.estimate === "number") {
+  if (known(share?.estimate)) {
     const words = make("p", "", `${other} has ${percent(share.estimate)} of the votes, one for both the same counting half`);
-    if (typeof share.low === "number") {
-      words.append(` (95 % interval ${percent(share.low)} to ${percent(share.high)}). `);
-      words.append(make("span", "quiet", clear ? "The interval leaves 50 % out: that is hardly chance." : "The interval holds 50 %: more votes are needed to tell."));
-    } else words.append(".");
+    if (known(share.low)) words.append(
+      ` (95 % interval ${percent(share.low)} to ${percent(share.high)}). `,
+      make("span", "quiet", clear ? "The interval leaves 50 % out: that is hardly chance." : "The interval holds 50 %: more votes are needed to tell."),
+    );
+    else words.append(".");
     box.append(words);
   }
   box.append(make("p", "quiet", `${shown.over ? "You have voted on every pair. " : ""}${done ? `You voted ${done} time${done === 1 ? "" : "s"} just now. ` : ""}The counts are of all people's votes between these two.`));
@@ -95,16 +83,9 @@ function result() {
   return box;
 }
 
-function draw() {
-  dialog.classList.remove("bv-sending");
-  dialog.replaceChildren(head(), ...(shown.result ? [result()] : [pair(), answers(), foot()]));
-  dialog.tabIndex = -1;
-  (dialog.querySelector(".bv-result .sg-primary") ?? dialog).focus({ preventScroll: true });
-}
-
 // A vote goes again until it is answered; the server counts a token once.
 function cast(choice) {
-  if (sent || !shown || !shown.token) return;
+  if (sent || !shown?.token) return;
   sent = { token: shown.token, round: shown.round, choice };
   dialog.classList.add("bv-sending");
   for (const node of dialog.querySelectorAll(`[data-choice="${choice}"], [data-side="${choice}"]`)) node.classList.add("bv-chosen");
@@ -122,37 +103,27 @@ function send() {
 }
 
 dialog.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !shown || shown.result) return;
+  if (modified(event) || event.repeat || !shown || shown.result) return;
   const answer = ANSWERS.find(([, , , , keys]) => keys.includes(event.key));
   if (!answer) return;
   cast(answer[0]);
   event.preventDefault();
 });
 
-dialog.addEventListener("close", () => {
-  // the methods are revealed only when it is over; a vote that is left half-way says nothing
-  sent = null; shown = null;
-  dialog.replaceChildren();
-  if (opener?.isConnected) opener.focus({ preventScroll: true });
-});
-
-function receive() {
-  const value = props.value;
-  if (!value || !value.at || value.at <= drawn) return;
-  drawn = value.at;
+function receive(value, opens) {
+  if (opens && !value.begin) return;  // it was closed meanwhile
+  sent = null;
+  dialog.classList.remove("bv-sending");
   if (value.problem) {
-    sent = null;
-    dialog.classList.remove("bv-sending");
     const said = dialog.querySelector(".bv-state");
     if (said) said.textContent = value.problem;
     return;
   }
-  if (!dialog.open && !value.begin) return;  // it was closed meanwhile
-  sent = null;
   shown = value;
-  if (!dialog.open) { opener = document.activeElement; dialog.showModal(); }
-  draw();
+  if (opens) dialog.showModal();
+  dialog.replaceChildren(head(), ...(shown.result ? [result()] : [pair(), answers(), foot()]));
+  dialog.tabIndex = -1;
+  (dialog.querySelector(".bv-result .sg-primary") ?? dialog).focus({ preventScroll: true });
 }
 
-watch("value", receive);
-receive();
+dialog.receive();

@@ -23,7 +23,7 @@ function described(word) {
   for (const other of word.others || []) parts.push(`${other.who} says ${other.score} since`);
   if (known(word.calibrated)) parts.push(`calibrated ${word.calibrated}`);
   const by = word.change_by ? `, by ${word.change_by}` : "";
-  if (word.change) parts.push(`${word.change > 0 ? "up" : "down"} ${Math.abs(word.change)} from the first image${by}`);
+  if (word.change) parts.push(`${tone(word.change)} ${Math.abs(word.change)} from the first image${by}`);
   else if (word.change === 0) parts.push(`as in the first image${by}`);
   if (word.seen === false) parts.push("past the part of the prompt that the model reads");
   if (word.known === false) parts.push("the model does not know this word");
@@ -40,9 +40,8 @@ function chip(word, position) {
   } else {
     node.classList.add("ws-empty");
   }
-  const bar = make("span", "ws-bar");
+  const bar = make("span", "ws-bar", null, { "aria-hidden": "true" });
   bar.append(make("i"));
-  bar.setAttribute("aria-hidden", "true");
   const body = make("span", "ws-body");
   body.append(make("span", "ws-word", word.text));
   const marks = make("span", "ws-marks");
@@ -54,24 +53,15 @@ function chip(word, position) {
   for (const other of word.others || []) marks.append(make("em", "ws-mark ws-other", `${other.who} says ${other.score} since`));
   if (marks.childNodes.length) body.append(marks);
   node.append(bar, body, make("b", "ws-digit", has ? word.score : word.hidden ? "?" : "–"));
-  if (known(word.change)) {
-    const way = word.change > 0 ? "up" : word.change < 0 ? "down" : "same";
-    const sign = word.change > 0 ? `▲ +${word.change}` : word.change < 0 ? `▼ −${-word.change}` : "= 0";
-    node.append(make("span", `ws-change ws-${way}`, sign));
-  }
+  if (known(word.change)) node.append(make("span", `ws-change ws-${tone(word.change)}`, arrow(word.change)));
   if (word.seen === false || word.known === false) node.classList.add("ws-doubt");
   if (known(word.human)) node.classList.add("ws-corrected");
   if (differs(word)) node.classList.add("ws-spread");
   const says = described(word);
   node.title = `${word.text}: ${says}`;
   if (editable) {
-    node.setAttribute("role", "spinbutton");
-    node.setAttribute("aria-label", word.text);
-    node.setAttribute("aria-valuemin", "0");
-    node.setAttribute("aria-valuemax", "9");
-    if (has) node.setAttribute("aria-valuenow", word.score);
-    node.setAttribute("aria-valuetext", says);
-    if (editor.locked) node.setAttribute("aria-readonly", "true");
+    const spin = { role: "spinbutton", "aria-label": word.text, "aria-valuemin": 0, "aria-valuemax": 9, "aria-valuetext": says };
+    attribute(node, { ...spin, ...(has && { "aria-valuenow": word.score }), ...(editor.locked && { "aria-readonly": "true" }) });
     node.tabIndex = position === current ? 0 : -1;
     if (position === current) node.classList.add("ws-current");
     node.addEventListener("click", () => editor.go(position));
@@ -83,17 +73,11 @@ function chip(word, position) {
 }
 
 function chipsRow() {
-  const row = make(editable ? "div" : "ul", "ws-row");
-  row.setAttribute("aria-label", "Word scores, 0 to 9");
-  if (editable) row.setAttribute("role", "group");
+  const row = make(editable ? "div" : "ul", "ws-row", null, { "aria-label": "Word scores, 0 to 9", ...(editable && { role: "group" }) });
   let position = 0;
   for (const word of words) {
     if (word.scored) row.append(chip(word, position++));
-    else {
-      const dim = make(editable ? "span" : "li", "ws-dim", word.text);
-      dim.title = `${word.text}: not scored`;
-      row.append(dim);
-    }
+    else row.append(make(editable ? "span" : "li", "ws-dim", word.text, { title: `${word.text}: not scored` }));
   }
   return row;
 }
@@ -113,7 +97,6 @@ let receive = () => {
 // Delivery: an operation waits here, and in localStorage, until the server says that it is stored. One packet is under
 // way at a time and holds what is not acknowledged: nothing overtakes, nothing is lost. A key keeps its number, by which
 // the server knows what it has done, and is given up before the server forgets (data/store/receipts.py).
-const HOME = "noise-projection-studio.";
 const PACKET = 200;
 const AGAIN = 4000, SLOWEST = 20000;   // milliseconds until what was not acknowledged is sent again
 const STALE = 30000, WEEKS = 14 * 86400000;
@@ -135,17 +118,6 @@ let bad = false;
 let seen = "";       // the last value that came
 let item = {};       // the last one that was drawn
 let timer = 0;
-
-function keep(name, value, place = localStorage) {
-  try {
-    if (value === null) place.removeItem(HOME + name);
-    else place.setItem(HOME + name, JSON.stringify(value));
-  } catch { /* a browser that keeps nothing */ }
-}
-
-function kept(name, place = localStorage) {
-  try { return JSON.parse(place.getItem(HOME + name)); } catch { return null; }
-}
 
 const nameOf = (owner, person) => `pending.${owner}.${encodeURIComponent(person)}`;
 function save() {
@@ -466,8 +438,7 @@ function keyed(text, classes, name, press, key) {
   const node = button(text, classes, key ? `${name} (${key})` : name, press);
   if (!/[a-z]/i.test(text)) node.setAttribute("aria-label", node.title);
   if (key) {
-    node.append(make("kbd", "ws-kbd", key));
-    node.lastChild.setAttribute("aria-hidden", "true");
+    node.append(make("kbd", "ws-kbd", key, { "aria-hidden": "true" }));
     node.setAttribute("aria-keyshortcuts", key === "⏎" ? "Enter" : key);
   }
   return node;
@@ -477,8 +448,7 @@ function build() {
   root.classList.add("ws-editable");
   root.replaceChildren(...Object.values(part));
   const box = part.actions;
-  const state = make("span", "ws-state");
-  state.setAttribute("role", "status");
+  const state = make("span", "ws-state", null, { role: "status" });
   const main = make("div", "ws-main");
   main.append(
     keyed("Nothing wrong", "ws-button ws-good", "Nothing wrong: confirm all shown scores, submit and go on", clean, "n"),
@@ -510,9 +480,7 @@ function lock() {
   for (const node of part.actions.querySelectorAll("button:not(.ws-free)")) node.setAttribute("aria-disabled", String(Boolean(locked)));
   part.lock.replaceChildren();
   if (!locked) return;
-  const box = make("div", "studio-notice");
-  box.append(make("span", "", locked));
-  part.lock.append(box);
+  part.lock.append(make("div", "studio-notice", locked));
   if (login) part.lock.append(keyed("Sign in", "ws-button ws-primary", "Sign in with Hugging Face", () => outside("#login")));
 }
 
@@ -544,8 +512,7 @@ function mean() {
 
 function pad() {
   const word = targets()[current];
-  part.pad.setAttribute("role", "group");
-  part.pad.setAttribute("aria-label", word ? `Score for ${word.text}` : "Score");
+  attribute(part.pad, { role: "group", "aria-label": word ? `Score for ${word.text}` : "Score" });
   const keys = [];
   for (let digit = 0; digit <= 9; digit++) {
     const node = keyed(digit, "ws-key", `${digit} of 9`, () => set(digit));
@@ -596,18 +563,12 @@ function set(digit, stay) {
   const word = targets()[current];
   if (!word || waiting || refused()) return;
   put(word, digit);
-  step({ kind: "set", word: word.index, score: digit });
+  step(known(digit) ? { kind: "set", word: word.index, score: digit } : { kind: "clear", word: word.index });
   if (!stay) current = Math.min(current + 1, targets().length - 1);
   after();
 }
 
-function clear() {
-  const word = targets()[current];
-  if (!word || waiting || refused()) return;
-  put(word, null);
-  step({ kind: "clear", word: word.index });
-  after();
-}
+const clear = () => set(null, true);
 
 function accept() {
   const shown = targets().filter((word) => !word.hidden && known(word.score));
@@ -676,10 +637,7 @@ function flag(text) {
 function unflag() { if (refused()) return; remarked("flag", ""); leaveForm(); }
 
 function flagForm() {
-  const reason = make("input", "ws-text");
-  reason.maxLength = 200;
-  reason.placeholder = "Another reason";
-  reason.setAttribute("aria-label", "Another reason");
+  const reason = make("input", "ws-text", null, { maxlength: 200, placeholder: "Another reason", "aria-label": "Another reason" });
   if (!REASONS.includes(said("flag"))) reason.value = said("flag");
   const reasons = make("div", "ws-more");
   REASONS.forEach((text, i) => reasons.append(keyed(text, "ws-button", text, () => flag(text), String(i + 1))));
@@ -698,10 +656,7 @@ function flagForm() {
 }
 
 function noteForm() {
-  const text = make("textarea", "ws-text");
-  text.maxLength = 2000;
-  text.rows = 3;
-  text.setAttribute("aria-label", "Note on this image");
+  const text = make("textarea", "ws-text", null, { maxlength: 2000, rows: 3, "aria-label": "Note on this image" });
   text.value = said("note");
   text.addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(flush, 700); });
   text.addEventListener("blur", flush);
@@ -725,6 +680,20 @@ function flush() {
 
 // -- keys
 
+const ACTS = {
+  "?": toggleHelp, u: undo, s: () => leave("skip"), a: accept, n: clean, f: () => form("flag"), m: () => form("note"),
+  b: () => outside("#blind input"), g: () => outside("#guidelines summary"), Delete: clear, Backspace: clear,
+};
+const MOVES = {  // on a button these keys are the button's own
+  ArrowRight: () => editor.go(current + 1),
+  ArrowLeft: () => editor.go(current - 1),
+  Home: () => editor.go(0),
+  End: () => editor.go(targets().length - 1),
+  ArrowUp: () => set(Math.min(9, (targets()[current].score ?? -1) + 1), true),
+  ArrowDown: () => set(Math.max(0, (targets()[current].score ?? 1) - 1), true),
+  Enter: () => leave("submit"),
+};
+
 function pressed(event) {
   const key = event.key;
   if (part.form.contains(event.target)) {
@@ -733,27 +702,11 @@ function pressed(event) {
     else if (open === "flag" && event.target.tagName !== "INPUT" && digit >= 1 && digit <= REASONS.length) flag(REASONS[digit - 1]);
     else return;
   } else if ((event.ctrlKey || event.metaKey) && key.toLowerCase() === "z" && !event.shiftKey) undo();
-  else if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  else if (modified(event) || event.isComposing) return;
   else if (/^[0-9]$/.test(key)) set(Number(key));
-  else if (key === "?") toggleHelp();
-  else if (key === "u") undo();
-  else if (key === "s") leave("skip");
-  else if (key === "a") accept();
-  else if (key === "n") clean();
-  else if (key === "f") form("flag");
-  else if (key === "m") form("note");
-  else if (key === "b") outside("#blind input");
-  else if (key === "g") outside("#guidelines summary");
-  else if (key === "Delete" || key === "Backspace") clear();
+  else if (Object.hasOwn(ACTS, key)) ACTS[key]();
   else if (key === "Escape" && !part.help.hidden) toggleHelp();
-  else if (event.target.tagName === "BUTTON") return;
-  else if (key === "ArrowRight") editor.go(current + 1);
-  else if (key === "ArrowLeft") editor.go(current - 1);
-  else if (key === "Home") editor.go(0);
-  else if (key === "End") editor.go(targets().length - 1);
-  else if (key === "ArrowUp") set(Math.min(9, (targets()[current].score ?? -1) + 1), true);
-  else if (key === "ArrowDown") set(Math.max(0, (targets()[current].score ?? 1) - 1), true);
-  else if (key === "Enter") leave("submit");
+  else if (event.target.tagName !== "BUTTON" && Object.hasOwn(MOVES, key)) MOVES[key]();
   else return;
   event.preventDefault();
   event.stopPropagation();

@@ -1,6 +1,6 @@
-"""Annotate: an image, its words with the scorer's digits, and a person who corrects them; each key is stored at once.
+"""The page Annotate: an image and the scores of its words, corrected key by key; each key is stored at once.
 
-A key costs nothing else: the queue is counted, and the history read, when an image comes or the person pauses.
+The queue is counted and the history read only when an image comes or the person pauses, so that a key costs neither.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ from typing import Any
 import gradio as gr
 
 from data.store.database import StoreError, now
+from data.store.queue import LEASE_SECONDS
 from studio.access import limits
 from studio.access.limits import NotYet
-from studio.annotation import desk
+from studio.annotation import desk, inbox
 from studio.components import guidelines, notices
-from studio.components.table import Table, picked
-from studio.components.word_scores import WordScores, chips, read_opened, read_packet
+from studio.components.table import Table, number, picked, rows
+from studio.components.word_scores import WordScores, chips
 from studio.pages import people, shared
-from studio.pages.annotate import keys, queue
+from studio.pages.annotate import queue
 from studio.pages.annotate.queue import ANY, WISHES, Counts, Selection, read_selection
 from studio.pages.memory import Memory
 from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import SampleView, Studio
+from studio.times import moment
 
 HISTORY = 30
 EMPTY = "There is no image to correct yet. Compare a prompt first: each image of it comes here by itself."
-NONE_FIT = "No image is what you asked for under “Which images”. Choose all images, or compare more prompts."
+NONE_FIT = "No image matches the filters under “Which images”. Choose all images, or compare more prompts."
 TAKEN = (
     "Others are at work on the images that are left. Come back in a few minutes, or compare another prompt."
 )
 AGREED = "There is no image left on which people disagree. Choose another order."
-DONE_HERE = "All images that you asked for under “Which images” are done. Choose all images to go on."
+DONE_HERE = "All images that match the filters under “Which images” are done. Choose all images to go on."
 DONE = "All images are done. Compare more prompts, or train on what you have corrected."
 
 
@@ -46,7 +48,7 @@ class AnnotateTab:
     inputs: list[Any]
     outputs: list[Any]
     compare: gr.Button
-    renamed: people.Renamed
+    renamed: gr.JSON
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
@@ -55,15 +57,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     progress = shared.html(elem_id="annotate-progress")
     with gr.Row(equal_height=False, elem_id="annotate-work"):
         with gr.Column(scale=3, min_width=280, elem_id="annotate-left"):
-            picture = gr.Image(
-                show_label=False,
-                format="png",
-                interactive=False,
-                buttons=["fullscreen"],
-                visible=False,
-                elem_id="annotate-image",
-                elem_classes="picture",
-            )
+            picture = shared.image("annotate-image", visible=False)
         with gr.Column(scale=5, min_width=320):
             with gr.Column(visible=False, elem_id="annotate-none") as nothing:
                 empty = shared.html(notices.empty(EMPTY))
@@ -71,7 +65,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                     "Choose all images", elem_classes="action", elem_id="to-all", visible=False
                 )
                 reorder = gr.Button(
-                    "Next: where the VLM is unsure", elem_classes="action", elem_id="to-order", visible=False
+                    "Show images that the VLM is unsure of", elem_classes="action", visible=False
                 )
                 compare = gr.Button("Compare a prompt", elem_classes="action", elem_id="to-compare")
             with gr.Column(visible=False) as item:
@@ -112,21 +106,16 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         item: desk.Item, writer: str, selection: Selection, opened: int | None, **more: Any
     ) -> dict[str, Any]:
         """The chips' value: all that the page may know of this image."""
-        others = {
-            word: [{**said, "who": keys.display_name(said["who"])} for said in people]
-            for word, people in item.others.items()
-        }
-        flags = [{**flag, "who": keys.display_name(flag["who"])} for flag in item.flags]
-        value = chips(
-            item.view.words, sample=item.view.id, hidden=item.hidden, others=others, flag=item.flag,
-            note=item.note, flags=flags, who=writer, blind=selection.blind,
+        return chips(
+            item.view.words, sample=item.view.id, hidden=item.hidden, others=item.others, flag=item.flag,
+            note=item.note, flags=item.flags, who=writer, blind=selection.blind, mark=item.mark, opened=opened,
+            **more,
         )  # fmt: skip
-        return {**value, "mark": item.mark, "opened": opened, **more}
 
     def drawn(view: SampleView | None, writer: str, selection: Selection, **more: Any) -> Update:
         """The image with its words, or why there is none."""
         # so that the chips rest, and what stands beside them is counted, also where nothing else differs
-        more["drawn"] = now()
+        more["drawn"], reason = now(), notices.quiet(studio.annotation.why_next(selection.order))
         if view is None:
             says = none_left(writer, selection)
             button = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
@@ -138,7 +127,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 picture: gr.update(value=None, visible=False),
                 about: "",
                 words: chips([], who=writer, **more),
-                why: _why(studio, selection),
+                why: reason,
                 place: "",
             }
         image, shown = shared.picture(view.image_path), desk.item(studio, view.id, writer, selection.blind)
@@ -148,7 +137,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             picture: gr.update(value=image, visible=True),
             about: _about(shown.view, image is None, studio.settings.confirm == "yes"),
             words: face(shown, writer, selection, shown.last, **more),
-            why: _why(studio, selection),
+            why: reason,
             place: view.id,
         }
 
@@ -156,9 +145,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         writer: str, holds: bool, selection: Selection, exclude: str | None = None
     ) -> SampleView | None:
         """The next image, leased to those who may hold one."""
-        more = {} if holds else {"lease": None}
+        lease = LEASE_SECONDS if holds else None
         return studio.annotation.next(
-            writer, selection.order, exclude=exclude or None, **more, **selection.filters
+            writer, selection.order, exclude or None, lease=lease, **selection.filters
         )
 
     def current(kept: Any, writer: str, holds: bool, selection: Selection) -> SampleView | None:
@@ -226,26 +215,26 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def worked(
         kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
-    ) -> tuple[keys.Result, str, Selection]:
+    ) -> tuple[inbox.Result, str, Selection]:
         """Apply a packet of keys, each of them once and in order; by whom, and which images they want."""
-        packet, selection = read_packet(event._data), read_selection(kept_view)
+        packet, selection = inbox.read_packet(event._data), read_selection(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
         except (NotYet, StoreError) as problem:
-            return keys.retry(packet, problem), shared.person(kept_who, profile), selection
+            return inbox.retry(packet, problem), shared.person(kept_who, profile), selection
         except ValueError as problem:
-            return keys.refused(packet, problem), shared.person(kept_who, profile), selection
-        done = keys.apply(studio, packet, writer, selection.blind)
+            return inbox.refused(packet, problem), shared.person(kept_who, profile), selection
+        done = inbox.apply(studio, packet, writer, selection.blind)
         if any(operation.kind == "undo" for operation in packet.operations):
             counts.forget(writer)
         return done, writer, selection
 
-    def answered(done: keys.Result, writer: str, selection: Selection) -> dict[str, Any]:
+    def answered(done: inbox.Result, writer: str, selection: Selection) -> dict[str, Any]:
         """The chips' value where the image stays: up to which key all is stored, and the words where they changed."""
         packet, ack = done.packet, done.ack()
         if done.retry:
             return {**chips([], sample=packet.shown), "keep": True, "ack": ack}
-        if not selection.blind and (mark := keys.unchanged(studio, done, writer)):
+        if not selection.blind and (mark := inbox.unchanged(studio, done, writer)):
             return {"sample": packet.shown, "who": writer, "same": True, "mark": mark, "ack": ack}
         shown = desk.item(studio, packet.shown, writer, selection.blind, packet.opened)
         return face(shown, writer, selection, packet.opened, ack=ack)
@@ -277,7 +266,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """Redraw the image where somebody else, or this person elsewhere, has changed it, or where they signed in or
         out."""
         asked = event._data if isinstance(event._data, Mapping) else {}
-        opened, writer = read_opened(asked.get("opened")), shared.person(kept_who, profile)
+        opened, writer = inbox.read_opened(asked.get("opened")), shared.person(kept_who, profile)
         selection, sample, bars = read_selection(kept_view), str(asked.get("sample")), barred(profile)
         if desk.mark(studio, sample, writer) == asked.get("mark") and bars["locked"] == asked.get("locked"):
             return gr.skip()
@@ -289,7 +278,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """The counts and the history."""
         writer, selection = shared.person(kept_who, profile), read_selection(kept_view)
         bar = queue.progress(counts.of(writer, selection), writer, bool(selection.filters))
-        return {progress: bar, history: keys.history_table(studio.annotation.history(writer, HISTORY))}
+        return {progress: bar, history: _history(studio.annotation.history(writer, HISTORY))}
 
     def this_prompt(kept_place: Any) -> Any:
         try:
@@ -299,7 +288,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     shown, chosen = [words, who, place, view], [who, place, *controls.inputs]
     tab.select(fill, shown, whole, js=memory.known(shown, queue=view), **QUICK)
-    renamed.names.change(rename, [renamed.names, place, view], whole, **QUICK)
+    renamed.change(rename, [renamed, place, view], whole, **QUICK)
     gr.on([c.input for c in (order, *controls.filters)], choose, chosen, [view, *whole], **ASKED)
     blind.input(cover, chosen, [view, *whole], **ASKED)
     presets = [reorder.click(lambda: "uncertainty", None, order, **ASKED)]
@@ -307,9 +296,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         presets.append(
             all_images.click(lambda: [ANY] * len(controls.filters), None, controls.filters, **ASKED)
         )
-    if "prompt" in WISHES:
-        prompt = controls.filters[WISHES.index("prompt")]
-        presets.append(controls.only.click(this_prompt, place, prompt, **ASKED))
+    prompt = controls.filters[WISHES.index("prompt")]
+    presets.append(controls.only.click(this_prompt, place, prompt, **ASKED))
     for preset in presets:
         preset.then(choose, chosen, [view, *whole], **QUICK)
     asks = {"js": memory.known([who, view], queue=view), **QUICK}
@@ -321,8 +309,18 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     return AnnotateTab(open_sample, [who, view], whole, compare, renamed)
 
 
-def _why(studio: Studio, selection: Selection) -> str:
-    return notices.quiet(studio.annotation.why_next(selection.order))
+def _history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A person's last corrections as a table."""
+    said = {"set": "set", "clear": "taken back", "undo": "undone"}
+    body = []
+    for event in events:
+        before, after = ("–" if event[name] is None else event[name] for name in ("before", "score"))
+        change, when = number(f"{before} → {after}"), moment(event["created"])
+        body.append([event["word"], change, said[event["action"]], event["prompt"], when])
+    head, keys = ["word", "score", "what", "prompt", "when"], [event["sample"] for event in events]
+    return rows(
+        head, body, keys=keys, empty="You have not scored a word yet. Press a digit on a word to begin."
+    )
 
 
 def _about(view: SampleView, gone: bool, confirms: bool) -> str:

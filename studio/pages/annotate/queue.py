@@ -1,4 +1,4 @@
-"""Queue order, filters and blind mode, all kept in the browser; and the progress of a person.
+"""The controls of the queue (order, filters, blind mode), kept in the browser, and the progress of a person.
 
 One hidden component holds the whole selection, as ``pages.memory`` holds who is writing; the controls fill it.
 """
@@ -14,8 +14,6 @@ from typing import Any
 import gradio as gr
 
 from core.words import EXTRA, KINDS
-from data.store.desk import CHOICES
-from data.store.queue import FILTERS
 from studio.annotation.labelling import orders
 from studio.components import notices
 from studio.pages import shared
@@ -24,25 +22,23 @@ from studio.studio import Studio
 from studio.times import moment
 
 ORDERS = {
-    "uncertainty": "The VLM is unsure, or any",
+    "uncertainty": "VLM unsure, alternating with any",
     "disagreement": "People disagree",
     "reward": "Reward model and VLM disagree",
-    "projected": "Projected noise, much expected",
+    "projected": "Projected noise, high expected score",
     "prompt": "Stay with one prompt",
     "random": "Random",
     "newest": "Newest",
 }
 METHODS = {"none": "no projector", "projected": "projected"}
-WISHES = tuple(
-    name for name in ("prompt_set", "method", "projector_run", "kind", "prompt") if name in FILTERS
-)
-LABELS = {
+LABELS = {  # of the filters
     "prompt_set": "Prompt set",
     "method": "Method",
     "projector_run": "Run of the projector",
     "kind": "Kind of word",
     "prompt": "One prompt",
 }
+WISHES = tuple(LABELS)
 ANY = ""
 FRESH = 4.0  # seconds that a count is shown again instead of counting anew
 RECALL = """() => {
@@ -68,7 +64,7 @@ class Selection:
 
     order: str = "uncertainty"
     blind: bool = False
-    filters: dict[str, str] = field(default_factory=dict)
+    filters: dict[str, Any] = field(default_factory=dict)
 
 
 def read_selection(kept: Any) -> Selection:
@@ -81,24 +77,17 @@ def read_selection(kept: Any) -> Selection:
 
 @dataclass
 class Controls:
-    """The controls. ``view`` is the selection; ``inputs`` are those that make it, in the order of ``selection_of``."""
+    """The filters, a button for the prompt of this image alone, one for all images; and the controls that make the
+    selection, in the order of ``selection_of``."""
 
-    view: gr.JSON
-    order: gr.Dropdown
-    blind: gr.Checkbox
     filters: list[gr.Dropdown]
     only: gr.Button
     everything: gr.Button
-    panel: gr.Accordion
-
-    @property
-    def inputs(self) -> list[Any]:
-        return [self.order, self.blind, *self.filters]
+    inputs: list[Any]
 
 
-def selection_of(*values: Any) -> dict[str, Any]:
+def selection_of(order: Any, blind: Any, *filters: Any) -> dict[str, Any]:
     """The selection that the controls show."""
-    order, blind, *filters = values
     return {"order": order, "blind": blind is True, **dict(zip(WISHES, filters, strict=True))}
 
 
@@ -106,7 +95,7 @@ def head(name: gr.Textbox) -> tuple[gr.JSON, gr.Dropdown, gr.Checkbox]:
     """The controls that are changed most, beside the name; called where they stand on the page."""
     name.render()
     order = gr.Dropdown(
-        [(ORDERS.get(order, order), order) for order in sorted(orders(), key=_place)],
+        [(label, order) for order, label in ORDERS.items()],
         value="uncertainty",
         label="Queue order",
         elem_id="order",
@@ -119,10 +108,6 @@ def head(name: gr.Textbox) -> tuple[gr.JSON, gr.Dropdown, gr.Checkbox]:
         min_width=230,
     )
     return gr.JSON({}, visible=False), order, blind
-
-
-def _place(order: str) -> int:
-    return list(ORDERS).index(order) if order in ORDERS else len(ORDERS)
 
 
 def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox, memory: Memory) -> Controls:
@@ -154,24 +139,22 @@ def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox,
     )
     view.change(None, view, None, js=KEEP.replace("KEY", KEY).replace("NAME", "queue"))
     panel.expand(offered, None, filters, **shared.QUICK)
-    return Controls(view, order, blind, filters, only, everything, panel)
+    return Controls(filters, only, everything, [order, blind, *filters])
 
 
 def choices(studio: Studio, name: str) -> list[tuple[str, str]]:
     """(label, value) of a filter, all first."""
+    labels: dict[str, str] = {}
     if name == "kind":
-        return [("all", ANY), *((kind, kind) for kind in KINDS if kind != EXTRA)]
-    values = studio.store.desk.choices(name) if name in CHOICES else []
+        values = [kind for kind in KINDS if kind != EXTRA]
+    else:
+        values = studio.store.desk.choices(name)
     if name == "method":
-        return [("all", ANY), *((METHODS.get(value, value), value) for value in values)]
-    if name == "projector_run":
-        made = {run["id"]: run for run in studio.store.runs.find(limit=1000)}
-        return [("all", ANY), *((_run(made.get(value), value), value) for value in values)]
-    return [("all", ANY), *((value, value) for value in values)]
-
-
-def _run(run: Mapping[str, Any] | None, id: str) -> str:
-    return f"{moment(run['created'])}, {id[:8]}" if run else id[:8]
+        labels = METHODS
+    elif name == "projector_run":
+        runs = {run["id"]: f"{moment(run['created'])}, " for run in studio.store.runs.find(limit=1000)}
+        labels = {id: f"{runs.get(id, '')}{id[:8]}" for id in values}
+    return [("all", ANY), *((labels.get(value, value), value) for value in values)]
 
 
 class Counts:

@@ -1,7 +1,8 @@
-"""Library: everything that is kept. Look through samples, labels and runs; take them out and in; back up; who did what."""
+"""The page Library: search samples, labels and runs; export, import and back up; the audit log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import gradio as gr
 from data.store.library import SORTS
 from studio.components.cards import Cards
 from studio.components.table import Table, picked
+from studio.numbers import real
 from studio.pages import shared
 from studio.pages.library import backup, exchange, views
 from studio.pages.library import runs as runs_tab
@@ -32,6 +34,18 @@ ORDERS = {
     "seed": "Seed",
 }
 POINTS = ("disagreement", "mean_from", "mean_to")  # filters that are numbers
+# label and choices, to which those of the store are added
+FILTERS: dict[str, tuple[str, list[Any]]] = {
+    "prompt_set": ("Prompt set", []),
+    "split": ("Split", []),
+    "method": ("Method", []),
+    "projector_run": ("Projector run", []),
+    "who": ("Scored by", [("Anyone", "*")]),
+    "remark": ("Remarks", [("Flagged", "flag"), ("With a note", "note")]),
+    "disagreement": ("People differ by", [(f"{n} points or more", str(n)) for n in (1, 2, 3, 5)]),
+    "mean_from": ("Mean score from", [str(n) for n in range(1, 10)]),
+    "mean_to": ("Mean score to", [str(n) for n in range(9)]),
+}
 # the run that was opened, in the table of its tab
 SHOW_RUN = """(run) => {
   const look = (left) => {
@@ -57,7 +71,7 @@ class LibraryTab:
     compare: gr.Button
     run: gr.Textbox
     runs: Table
-    pick_run: Any
+    pick_run: Callable[[gr.EventData], tuple[str, str]]
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> LibraryTab:
@@ -70,103 +84,73 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             with gr.Column() as listed:
                 with gr.Row(equal_height=False):
                     text = gr.Textbox(
-                        label="Search prompts",
-                        placeholder="words of a prompt, or the id of an image",
-                        max_length=500,
-                        elem_id="library-search",
-                        scale=5,
-                        min_width=200,
-                    )
+                        label="Search prompts", placeholder="words of a prompt, or the id of an image", max_length=500,
+                        elem_id="library-search", scale=5, min_width=200,
+                    )  # fmt: skip
                     sort = gr.Dropdown(
-                        [(ORDERS[name], name) for name in SORTS],
-                        value="newest",
-                        label="Order",
-                        elem_id="library-sort",
-                        scale=2,
-                        min_width=150,
-                    )
+                        [(ORDERS[name], name) for name in SORTS], value="newest", label="Order", elem_id="library-sort",
+                        scale=2, min_width=150,
+                    )  # fmt: skip
                     look = gr.Radio(
-                        [("Images", "images"), ("Labels", "labels")],
-                        value="images",
+                        ["Images", "Labels"],
+                        value="Images",
                         label="Show",
                         elem_id="library-look",
                         scale=2,
                         min_width=230,
                     )
                 with gr.Accordion("Filters", open=False, elem_id="library-filters"), gr.Row():
-
-                    def menu(label: str, name: str, choices: list[Any]) -> gr.Dropdown:
-                        return gr.Dropdown(
-                            choices, value="", label=label, elem_id=f"library-{name}", min_width=118
-                        )
-
                     filters = {
-                        "prompt_set": menu("Prompt set", "set", [ALL]),
-                        "split": menu("Split", "split", [ALL]),
-                        "method": menu("Method", "method", [ALL]),
-                        "projector_run": menu("Projector run", "run", [ALL]),
-                        "who": menu("Scored by", "who", [ALL, ("Anyone", "*")]),
-                        "remark": menu(
-                            "Remarks", "remark", [ALL, ("Flagged", "flag"), ("With a note", "note")]
-                        ),
-                        "disagreement": menu(
-                            "People differ by",
-                            "disagreement",
-                            [ALL, *((f"{n} points or more", str(n)) for n in (1, 2, 3, 5))],
-                        ),
-                        "mean_from": menu("Mean score from", "mean-from", [ALL, *map(str, range(1, 10))]),
-                        "mean_to": menu("Mean score to", "mean-to", [ALL, *map(str, range(9))]),
+                        name: gr.Dropdown(
+                            [ALL, *choices],
+                            value="",
+                            label=label,
+                            elem_id=f"library-{name.replace('_', '-')}",
+                            min_width=118,
+                        )
+                        for name, (label, choices) in FILTERS.items()
                     }
                 narrow, words_asked = words_tab.build()
                 amount = shared.html(elem_id="library-count")
                 pictures = Cards(label="Images", elem_id="library-images")
                 table = Table(caption=words_tab.CAPTION, visible=False, elem_id="library-labels")
-                compare = gr.Button(
-                    "Compare a prompt", visible=False, elem_classes="action", elem_id="library-compare"
-                )
+                compare = gr.Button("Compare a prompt", visible=False, elem_classes="action")
                 with gr.Row(visible=False) as paging:
-                    back = gr.Button("Previous page", elem_id="library-previous")
-                    on = gr.Button("Next page", elem_id="library-next")
-            with gr.Column(visible=False, elem_id="library-one") as one:
+                    previous = gr.Button("Previous page", elem_id="library-previous")
+                    following = gr.Button("Next page", elem_id="library-next")
+            with gr.Column(visible=False) as one:
                 with gr.Row():
                     close = gr.Button("Back", elem_id="library-close")
                     annotate = gr.Button("Annotate this", variant="primary", elem_id="library-annotate")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=5, min_width=280):
-                        picture = gr.Image(
-                            show_label=False,
-                            format="png",
-                            interactive=False,
-                            buttons=["fullscreen"],
-                            elem_id="library-picture",
-                            elem_classes="picture",
-                        )
+                        picture = shared.image("library-picture")
                     with gr.Column(scale=7, min_width=300):
-                        about = shared.html(elem_id="library-about")
-                        remarks = shared.html(elem_id="library-remarks")
+                        about = shared.html()
+                        remarks = shared.html()
                         words = Table(caption="Scores of each word, 0 to 9", elem_id="library-words")
                 history = Table(
                     caption="All that was said of it, the newest first", elem_id="library-history"
                 )
         with gr.Tab("Runs", id="library-runs") as panel:
-            runs = runs_tab.build(studio, panel)
+            runs, pick_run = runs_tab.build(studio, panel)
         exchange.build(studio, who, rights)
         backup.build(studio, who, rights)
 
     asked = [who, text, sort, look, *filters.values(), *words_asked]
-    page = [amount, narrow, pictures, table, compare, paging, back, on, place]
+    page = [amount, narrow, pictures, table, compare, paging, previous, following, place]
     detail = [listed, one, chosen, picture, about, remarks, words, history]
 
     def search(keys: list[Any], given: tuple[Any, ...], kept: Any, profile: Any) -> Update:
         """The page of results after the last of the keys."""
         golden = shared.manages(studio, kept, profile)
         wanted, order, how, *rest = given
-        as_images = how != "labels"
+        as_images = how != "Labels"
         word_filter = words_tab.WordFilter.read(*rest[len(filters) :])
         named = {name: value or None for name, value in zip(filters, rest, strict=False)}
         for name in POINTS:
             if named[name] is not None:
-                named[name] = _points(filters[name].label, named[name])
+                named[name] = real(FILTERS[name][0].lower(), named[name], 0, 9)
         results = studio.store.library.search(
             wanted or "",
             sort=order,
@@ -197,8 +181,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             narrow: gr.update(visible=not as_images),
             compare: gr.update(visible=fresh),
             paging: gr.update(visible=len(keys) > 1 or results["next"] is not None),
-            back: gr.update(interactive=len(keys) > 1),
-            on: gr.update(interactive=results["next"] is not None),
+            previous: gr.update(interactive=len(keys) > 1),
+            following: gr.update(interactive=results["next"] is not None),
             place: {"keys": keys, "next": results["next"]},
         }
 
@@ -208,7 +192,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
 
     @shows_errors
     def forward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
-        return search([*at["keys"], at["next"]] if at["next"] else at["keys"], given, kept, profile)
+        return search([*at["keys"], *([at["next"]] if at["next"] else [])], given, kept, profile)
 
     @shows_errors
     def backward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
@@ -217,13 +201,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     @shows_errors
     def opened() -> Update:
         """The choices of the filters, read when the tab is opened."""
-        choices = studio.store.library.choices()
-        choices["who"] = ["*", *choices["who"]]
-        named = {"*": "Anyone"}
         return {
-            filters[name]: gr.update(choices=[ALL, *((named.get(v, v), v) for v in values)])
-            for name, values in choices.items()
-            if name in filters
+            filters[name]: gr.update(choices=[ALL, *FILTERS[name][1], *values])
+            for name, values in studio.store.library.choices().items()
         }
 
     @shows_errors
@@ -233,14 +213,13 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         if not results or results[0]["id"] != id:
             raise ValueError("This image is not in the store any more: search again.")
         sample = results[0]
-        path = studio.settings.home / sample["image_path"] if sample["image_path"] else None
-        image = shared.picture(str(path)) if path else None
+        image = shared.picture(studio.annotation.sample(id).image_path)
         return {
             listed: gr.update(visible=False),
             one: gr.update(visible=True),
             chosen: id,
             picture: gr.update(value=image, visible=image is not None),
-            about: views.about(studio, sample, image is None),
+            about: views.about(sample, image is None),
             remarks: views.remarks(studio.store.remarks.find(sample=id)),
             words: views.words(studio.store.scores.current(id), sample["words"]),
             history: views.history(studio.store.library.events(id, gold=golden)),
@@ -256,17 +235,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         part.change(first, asked, page, trigger_mode="multiple", **QUICK)
     for part in (sort, look, *filters.values(), *words_asked[1:]):
         part.input(first, asked, page, **ASKED)
-    on.click(forward, [place, *asked], page, **ASKED)
-    back.click(backward, [place, *asked], page, **ASKED)
+    following.click(forward, [place, *asked], page, **ASKED)
+    previous.click(backward, [place, *asked], page, **ASKED)
     for part in (pictures, table):
         part.pick(open_one, who, detail, **ASKED)
     close.click(closed, None, [listed, one], **ASKED)
-    return LibraryTab(chosen, annotate, compare, run, runs.table, runs.pick_run)
-
-
-def _points(label: str, value: Any) -> float:
-    """A number of points, as it came over HTTP."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"“{label}” must be a number of points from 0 to 9.") from None
+    return LibraryTab(chosen, annotate, compare, run, runs, pick_run)

@@ -1,7 +1,8 @@
-"""Library: backups of the database while it is in use, restoring one, the webhook, and the audit log."""
+"""The tabs Backup and Log of the Library: back up the database while it is in use, restore; webhook and audit log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -40,11 +41,11 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
             shared.html(notices.quiet(WHAT))
             make = gr.Button("Back up now", variant="primary", elem_id="backup-make")
             rights.admins(make)
-            said = shared.html(elem_id="backup-said")
+            message = shared.html(elem_id="backup-said")
             table = Table(caption="Back-ups in the studio's folder; choose one", elem_id="backups")
             with gr.Row(visible=False) as of_one:
-                fetch = gr.Button("Download", elem_id="backup-download")
-            file = gr.File(label="To download", interactive=False, visible=False, elem_id="backup-file")
+                fetch = gr.Button("Download")
+            file = gr.File(label="To download", interactive=False, visible=False)
         with gr.Column(scale=5, min_width=300):
             gr.Markdown("### Restore")
             shared.html(
@@ -53,9 +54,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
                     "beside the database. Not while a run or a grid is on."
                 )
             )
-            given = gr.File(
-                label="A back-up of yours", file_count="single", elem_id="restore-file", height=120
-            )
+            given = gr.File(label="A back-up of yours", file_count="single", height=120)
             sure = gr.Checkbox(
                 label="Replace what is in the database now", value=False, elem_id="restore-sure"
             )
@@ -73,7 +72,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
     def new(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         made = transfer.new_backup(studio, shared.admin(studio, kept, profile)).name
         written = notices.notice(f"Written: {made}.")
-        return {said: written, table: listed(made), chosen: made, of_one: gr.update(visible=True)}
+        return {message: written, table: listed(made), chosen: made, of_one: gr.update(visible=True)}
 
     @shows_errors
     def choose(event: gr.EventData) -> Update:
@@ -98,16 +97,16 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
             source = path if isinstance(path, str) and path else transfer.backup_named(studio, name)
             restored = transfer.restored(transfer.restore(studio, source, writer))
         except ValueError as error:
-            return {said: problem(error)}
+            return {message: problem(error)}
         unsure = {sure: False, back: gr.update(interactive=False)}
-        return {said: notices.notice(restored), table: listed(), chosen: "", **unsure}
+        return {message: notices.notice(restored), table: listed(), chosen: "", **unsure}
 
     tab.select(shows_errors(lambda: listed()), None, table, **QUICK)
-    make.click(new, who, [said, table, chosen, of_one], **WORK)
+    make.click(new, who, [message, table, chosen, of_one], **WORK)
     table.pick(choose, None, [table, chosen, of_one, file], **ASKED)
     fetch.click(download, [chosen, who], file, **WORK)
     sure.input(lambda ticked: gr.update(interactive=ticked is True), sure, back, **ASKED)
-    back.click(restore, [chosen, given, sure, who], [said, table, chosen, sure, back], **WORK)
+    back.click(restore, [chosen, given, sure, who], [message, table, chosen, sure, back], **WORK)
 
 
 def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
@@ -119,9 +118,8 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
         older = gr.Button("Older", interactive=False, elem_id="audit-older")
     clock = gr.Timer(5.0)
 
-    def seen(number: Any, kept: Any, profile: Any) -> Update:
-        number = max(0, number) if isinstance(number, int) else 0
-        golden = shared.manages(studio, kept, profile)
+    def seen(number: int, kept: Any, profile: Any) -> Update:
+        number, golden = max(0, number), shared.manages(studio, kept, profile)
         entries = transfer.log(studio, LINES + 1, number * LINES, gold=golden)
         body = []
         for entry in entries[:LINES]:
@@ -136,31 +134,27 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
             hook: _webhook(webhook.status(studio)),
         }
 
-    @shows_errors
-    def latest(kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        return seen(0, kept, profile)
+    def turned(by: int | None) -> Callable[..., Update]:
+        """A handler that goes on by so many pages, or to the first."""
 
-    @shows_errors
-    def back(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        return seen(number - 1, kept, profile)
+        @shows_errors
+        def turn(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+            return seen(0 if by is None else number + by, kept, profile)
 
-    @shows_errors
-    def on(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        return seen(number + 1, kept, profile)
+        return turn
 
     parts = [table, page, newer, older, hook]
-    tab.select(latest, who, parts, **QUICK)
-    newer.click(back, [page, who], parts, **ASKED)
-    older.click(on, [page, who], parts, **ASKED)
+    tab.select(turned(None), [page, who], parts, **QUICK)
+    newer.click(turned(-1), [page, who], parts, **ASKED)
+    older.click(turned(1), [page, who], parts, **ASKED)
     clock.tick(shows_errors(lambda: _webhook(webhook.status(studio))), None, hook, **QUICK)
 
 
 def _detail(detail: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in detail.items()
-        if isinstance(value, (int, str)) and value
-    )[:300]
+    entries = {
+        name.replace("_", " "): value for name, value in detail.items() if isinstance(value, int | str)
+    }
+    return ", ".join(f"{name} {value}" for name, value in entries.items() if value)[:300]
 
 
 def _webhook(status: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Library: export as a file, push to the Hub, import with a dry run first."""
+"""The tabs Export and Import of the Library: a file, a push to the Hub, an import after a dry run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import Studio
 
 SHOWN = 20
-WORK: dict[str, Any] = {
-    "concurrency_id": CARRYING,
-    "concurrency_limit": 1,
-    "api_visibility": "private",
-}
+WORK: dict[str, Any] = {"concurrency_id": CARRYING, "concurrency_limit": 1, "api_visibility": "private"}
 NO_CHANGE = "No word would change."
 
 
@@ -36,12 +32,14 @@ def problem(error: Exception) -> str:
     return notices.notice(sentence(error), problem=True)
 
 
-def _licence(elem_id: str) -> gr.Textbox:
+def _licence(elem_id: str, visible: bool = True) -> gr.Textbox:
+    info = "Of the dataset card. Empty: the card says that none was chosen yet."
     return gr.Textbox(
         label="Licence",
         placeholder="for example cc-by-4.0",
-        info="Of the dataset card. Empty: the card says that none was chosen yet.",
+        info=info,
         max_length=40,
+        visible=visible,
         elem_id=elem_id,
     )
 
@@ -50,24 +48,18 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             gr.Markdown("### As a file")
-            form = gr.Dropdown(
-                [(title, name) for name, (title, _, _) in transfer.OUT.items()],
-                value="jsonl",
-                label="Format",
-                elem_id="export-format",
-            )
-            meaning = shared.html(notices.quiet(transfer.OUT["jsonl"][2]), elem_id="export-meaning")
+            formats = [(title, name) for name, (title, _, _) in transfer.OUT.items()]
+            form = gr.Dropdown(formats, value="jsonl", label="Format", elem_id="export-format")
+            meaning = shared.html(notices.quiet(transfer.OUT["jsonl"][2]))
             features = gr.Checkbox(
+                True,
                 label="With the VLM's hidden states",
                 info="Most of the bytes; the calibrator learns from them.",
-                value=True,
-                elem_id="export-features",
             )
-            licence = _licence("export-licence")
-            licence.visible = False
+            licence = _licence("export-licence", visible=False)
             make = gr.Button("Make the file", variant="primary", elem_id="export-make")
             rights.admins(make)
-            said = shared.html(elem_id="export-said")
+            message = shared.html(elem_id="export-said")
             file = gr.File(label="To download", interactive=False, visible=False, elem_id="export-file")
         with gr.Column(min_width=300):
             gr.Markdown("### To the Hugging Face Hub")
@@ -80,14 +72,9 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             repository = gr.Textbox(
                 label="Repository", placeholder="owner/name", max_length=200, elem_id="push-name"
             )
-            token = gr.Textbox(
-                label="Your token",
-                type="password",
-                info="With the right to write. It is used once and kept nowhere.",
-                max_length=500,
-                elem_id="push-token",
-            )
-            private = gr.Checkbox(label="Private", value=True, elem_id="push-private")
+            once = "With the right to write. It is used once and kept nowhere."
+            token = gr.Textbox(label="Your token", type="password", info=once, max_length=500)
+            private = gr.Checkbox(label="Private", value=True)
             push_licence = _licence("push-licence")
             push = gr.Button("Push", elem_id="push")
             rights.admins(token, push)
@@ -112,22 +99,14 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 )
                 path = shared.download(made)
         except ValueError as error:
-            return {said: problem(error), file: gr.update(visible=False)}
-        counts = ", ".join(
-            f"{value} {name.replace('_', ' ')}" for name, value in counted.items() if isinstance(value, int)
-        )
-        return {said: notices.notice(f"Written: {counts}."), file: gr.update(value=path, visible=True)}
+            return {message: problem(error), file: gr.update(visible=False)}
+        whole = {name.replace("_", " "): value for name, value in counted.items() if isinstance(value, int)}
+        counts = ", ".join(f"{value} {name}" for name, value in whole.items())
+        return {message: notices.notice(f"Written: {counts}."), file: gr.update(value=path, visible=True)}
 
     @shows_errors
-    def send(
-        name: Any,
-        secret: Any,
-        hidden: Any,
-        terms: Any,
-        kept: Any,
-        profile: gr.OAuthProfile | None,
-        request: gr.Request,
-    ) -> Update:
+    def send(request: gr.Request, profile: gr.OAuthProfile | None, *given: Any) -> Update:
+        name, secret, hidden, terms, kept = given
         shared.forget(request, secret)
         writer = shared.admin(studio, kept, profile)
         try:
@@ -140,7 +119,7 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
         return {pushed: done, token: ""}
 
     form.input(explain, form, [meaning, features, licence], **ASKED)
-    make.click(write, [form, features, licence, who], [said, file], **WORK)
+    make.click(write, [form, features, licence, who], [message, file], **WORK)
     push.click(send, [repository, token, private, push_licence, who], [pushed, token], **WORK)
 
 
@@ -148,13 +127,9 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     seen = gr.State(None)  # what was looked at: the file and the format
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
-            form = gr.Radio(
-                [(title, name) for name, (title, _) in transfer.IN.items()],
-                value="jsonl",
-                label="Format",
-                elem_id="import-format",
-            )
-            meaning = shared.html(notices.quiet(transfer.IN["jsonl"][1]), elem_id="import-meaning")
+            formats = [(title, name) for name, (title, _) in transfer.IN.items()]
+            form = gr.Radio(formats, value="jsonl", label="Format")
+            meaning = shared.html(notices.quiet(transfer.IN["jsonl"][1]))
             file = gr.File(label="File", file_count="single", elem_id="import-file", height=150)
             shared.html(
                 notices.quiet(
@@ -166,7 +141,7 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             take = gr.Button("Import", interactive=False, elem_id="import-take")
             rights.admins(look)
         with gr.Column(scale=8, min_width=320):
-            said = shared.html(
+            message = shared.html(
                 notices.empty("Choose a file and look first: nothing is kept by that."), elem_id="import-said"
             )
             table = Table(caption="", elem_id="import-changes")
@@ -188,10 +163,10 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 raise ValueError("There is no file: choose one first.")
             imported = transfer.import_file(studio, kind, path, writer, dry_run=dry_run)
         except ValueError as error:
-            return {said: problem(error), table: rows([], []), seen: None, take: idle}
+            return {message: problem(error), table: rows([], []), seen: None, take: idle}
         ready = {seen: [kind, path], take: gr.update(interactive=True, variant="primary")}
         return {
-            said: notices.notice(imported.text),
+            message: notices.notice(imported.text),
             table: _changes(imported),
             **(ready if dry_run else {seen: None, take: idle}),
         }
@@ -206,8 +181,8 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
 
     form.input(explain, form, [meaning, seen, take], **ASKED)
     file.change(lambda: {seen: None, take: idle}, None, [seen, take], **QUICK)
-    look.click(dry, [form, file, who], [said, table, seen, take], **WORK)
-    take.click(real, [form, file, seen, who], [said, table, seen, take], **WORK)
+    look.click(dry, [form, file, who], [message, table, seen, take], **WORK)
+    take.click(real, [form, file, seen, who], [message, table, seen, take], **WORK)
 
 
 def _changes(imported: transfer.Imported) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""Runs in the Library: all that was trained or measured, by search, kind, state and order. A row opens its run."""
+"""The tab Runs of the Library: all trainings and experiments by search, kind, state and order. A row opens its run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from data.store.schema import RUN_KINDS, RUN_STATES
+from studio.components import notices
 from studio.components.table import Table, heads, number, picked, rows
 from studio.experiments import EXPERIMENTS
 from studio.pages import runs as listing
@@ -27,16 +27,8 @@ FRESH = "Nothing was trained or measured yet: begin in Train or Diagnose."
 NONE = "No run matches. Take a filter away, or search for less."
 
 
-@dataclass
-class RunsPart:
-    """``table``, whose ``pick_run(event)`` is (id, kind) of the run that was chosen."""
-
-    table: Table
-    pick_run: Any
-
-
-def build(studio: Studio, tab: gr.Tab) -> RunsPart:
-    """The panel; it is filled when its tab is opened."""
+def build(studio: Studio, tab: gr.Tab) -> tuple[Table, Callable[[gr.EventData], tuple[str, str]]]:
+    """The panel, filled when its tab is opened; returns its table, and what reads (id, kind) of a run picked in it."""
     with gr.Row(equal_height=False):
         text = gr.Textbox(
             label="Search runs", placeholder="what it is, its id, a name or a message", max_length=LONGEST,
@@ -53,10 +45,10 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
     amount = shared.html(elem_id="library-run-count")
     table = Table(caption="Runs; choose one to open it", elem_id="library-run-table")
     with gr.Row(visible=False) as paging:
-        back = gr.Button("Previous page", elem_id="library-run-previous")
-        on = gr.Button("Next page", elem_id="library-run-next")
+        previous = gr.Button("Previous page", elem_id="library-run-previous")
+        following = gr.Button("Next page", elem_id="library-run-next")
     place = gr.State(0)
-    asked, page = [text, kind, state, order], [amount, table, paging, back, on, place]
+    asked, page = [text, kind, state, order], [amount, table, paging, previous, following, place]
 
     def listed(number: int, given: tuple[Any, ...]) -> Update:
         """A page of runs; the last one where there are fewer by now."""
@@ -70,22 +62,17 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
             amount: count(len(matching), len(every), number, len(all_runs) == MOST),
             table: lines(shown, NONE if every else FRESH),
             paging: gr.update(visible=pages > 1),
-            back: gr.update(interactive=number > 0),
-            on: gr.update(interactive=number < pages - 1),
+            previous: gr.update(interactive=number > 0),
+            following: gr.update(interactive=number < pages - 1),
             place: number,
         }
+
+    def turned(by: int) -> Callable[..., Update]:
+        return shows_errors(lambda number, *given: listed(max(0, number + by), given))
 
     @shows_errors
     def first(*given: Any) -> Update:
         return listed(0, given)
-
-    @shows_errors
-    def forward(number: int, *given: Any) -> Update:
-        return listed(number + 1, given)
-
-    @shows_errors
-    def backward(number: int, *given: Any) -> Update:
-        return listed(max(0, number - 1), given)
 
     def pick_run(event: gr.EventData) -> tuple[str, str]:
         run = studio.runs.get(picked(event._data))
@@ -95,9 +82,9 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
     text.change(first, asked, page, trigger_mode="multiple", **QUICK)
     for part in (kind, state, order):
         part.input(first, asked, page, **ASKED)
-    on.click(forward, [place, *asked], page, **ASKED)
-    back.click(backward, [place, *asked], page, **ASKED)
-    return RunsPart(table, pick_run)
+    following.click(turned(1), [place, *asked], page, **ASKED)
+    previous.click(turned(-1), [place, *asked], page, **ASKED)
+    return table, pick_run
 
 
 def _kind(kind: str) -> str:
@@ -149,7 +136,7 @@ def count(matching: int, every: int, page: int, older: bool) -> str:
         return ""
     of = f" of the newest {every:,}" if older else f" of {every:,}" if matching != every else ""
     at = f", page {page + 1}" if matching > SHOWN else ""
-    return f'<p class="library-count" role="status">{matching:,} {"run" if matching == 1 else "runs"}{of}{at}.</p>'
+    return f'<p class="library-count" role="status">{notices.counted(matching, "run")}{of}{at}.</p>'
 
 
 def lines(runs: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Library's view of samples: cards, one sample's words and history. Values for components, no handlers."""
+"""Values of the Library's components: samples as cards, the words and the history of one sample."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from data.store.labels import expected
 from studio.components import notices
 from studio.components.cards import cards
 from studio.components.table import badge, number, rows
@@ -57,22 +58,18 @@ def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) ->
     """Samples as cards."""
     shown = []
     for sample in samples:
-        path = sample["image_path"]
-        picture = (
-            thumbnail(str(studio.settings.home / path), sample["image_sha256"] or "", SIDE) if path else ""
-        )
+        path = str(studio.settings.home / sample["image_path"]) if sample["image_path"] else None
         badges = []
         if sample["flags"]:
             badges.append(badge("flagged", "bad"))
         if sample["people"]:
-            people = "1 person" if sample["people"] == 1 else f"{sample['people']} people"
-            badges.append(badge(people, "now"))
+            badges.append(badge(notices.counted(sample["people"], "person", "people"), "now"))
         if sample["points"]:
             badges.append(badge(f"differ by {figure(sample['points'])}", ""))
         shown.append(
             {
                 "key": sample["id"],
-                "image": picture,
+                "image": thumbnail(path, sample["image_sha256"] or "", SIDE),
                 "title": sample["prompt"],
                 "about": f"seed {sample['seed']}, {method(sample)}",
                 "mark": "" if sample["mean"] is None else f"{figure(sample['mean'])} of 9",
@@ -86,26 +83,19 @@ def count(results: Mapping[str, Any], page: int, sort: str) -> str:
     """How many images match, and which page this is."""
     if not results["samples"]:
         return ""
-    number = f"{results['count']:,}"
-    text = (
-        f"More than {number} images"
-        if results["more"]
-        else ("1 image" if number == "1" else f"{number} images")
-    )
+    images = notices.counted(results["count"], "image")
+    text = f"More than {images}" if results["more"] else images
     note = f" {NO_FIGURE[sort]}" if sort in NO_FIGURE else ""
     return f'<p class="library-count" role="status">{text}, page {page + 1}.{note}</p>'
 
 
-def about(studio: Studio, sample: Mapping[str, Any], gone: bool) -> str:
+def about(sample: Mapping[str, Any], gone: bool) -> str:
     """What one sample is, in a few lines."""
+    size = f"{sample['width']} × {sample['height']}"
+    origin = f" of {sample['prompt_set']}" if sample["prompt_set"] else ""
     lines = [
-        (
-            f"seed {sample['seed']}, {method(sample)}, {sample['steps']} steps, guidance {sample['guidance']:g}, "
-            f"{sample['width']} × {sample['height']}"
-        ),
-        f"{sample['split']} prompt"
-        + (f" of {sample['prompt_set']}" if sample["prompt_set"] else "")
-        + f", made {moment(sample['created'])}",
+        f"seed {sample['seed']}, {method(sample)}, {sample['steps']} steps, guidance {sample['guidance']:g}, {size}",
+        f"{sample['split']} prompt{origin}, made {moment(sample['created'])}",
     ]
     if sample["projector_run"]:
         lines.append(f"by the projector run {sample['projector_run']}")
@@ -117,45 +107,37 @@ def about(studio: Studio, sample: Mapping[str, Any], gone: bool) -> str:
 def words(current: Mapping[int, Mapping[str, Any]], labels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The scores of each word: the label that training takes, each machine's, each person's."""
     label = {word["index"]: word for word in labels}
-    bare = {"people": {}, **dict.fromkeys(SOURCES)}
+    bare: dict[str, Any] = {"people": {}, **dict.fromkeys(SOURCES)}
     every = {
         index: current.get(index) or {**bare, "word": label[index]["word"]}
         for index in sorted({*current, *label})
     }
     people = sorted({who for said in current.values() for who in said["people"]})
-    machines = [
-        name
-        for name in ("vlm", "calibrated", "simulated", "confirmed")
-        if any(s[name] for s in current.values())
-    ]
+    order = ("vlm", "calibrated", "simulated", "confirmed")
+    machines = [name for name in order if any(said[name] for said in current.values())]
     body = []
     for index, said in every.items():
-        mine = label.get(index, {})
-        cells: list[Any] = [said["word"] or f"word {index}", number(figure(mine.get("label")))]
-        for name in machines:
-            cells.append(number(figure(_mean(said[name]))))
-        cells += [number(figure(said["people"].get(who))) for who in people]
-        body.append(cells)
+        scores = [label.get(index, {}).get("label"), *(_value(said[name]) for name in machines)]
+        scores += [said["people"].get(who) for who in people]
+        body.append([said["word"] or f"word {index}", *(number(figure(score)) for score in scores)])
     head = ["word", *(number(name) for name in ("label", *(SOURCES[m] for m in machines), *people))]
     return rows(head, body, empty="Nobody has scored this image yet.")
 
 
-def _mean(event: Mapping[str, Any] | None) -> float | None:
-    if not event:
-        return None
-    if event["score"] is not None:
-        return float(event["score"])
-    return sum(k * p for k, p in enumerate(event["distribution"])) / sum(event["distribution"])
+def _value(event: Mapping[str, Any] | None) -> float | None:
+    """The digit of an event, else its expected score."""
+    if event is None or event["score"] is not None:
+        return event and event["score"]
+    return expected(event)
 
 
 def remarks(standing: Sequence[Mapping[str, Any]]) -> str:
     """Flags and notes, as HTML."""
-    parts = [
+    return "".join(
         f'<p class="quiet"><span class="badge{" bad" if r["kind"] == "flag" else ""}">{escape(r["kind"])}</span> '
         f"{escape(r['text'])} <em>— {escape(r['who'])}, {escape(moment(r['created']))}</em></p>"
         for r in standing
-    ]
-    return "".join(parts)
+    )
 
 
 def history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

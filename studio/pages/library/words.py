@@ -14,6 +14,7 @@ import gradio as gr
 
 from core.words import KINDS
 from studio.annotation.quality import named
+from studio.components import notices
 from studio.components.table import heads, number, rows
 from studio.numbers import whole
 from studio.pages.library.views import SOURCES, figure
@@ -62,14 +63,14 @@ class WordFilter:
 def build() -> tuple[gr.Row, list[Any]]:
     """The hidden row of controls; and its parts in the order of ``WordFilter.read``."""
     scores = [str(score) for score in range(10)]
-    with gr.Row(visible=False, elem_id="library-words-asked") as row:
+    with gr.Row(visible=False) as row:
         parts = [
             gr.Textbox(label="Word", placeholder="part of a word", max_length=LONGEST, elem_id="library-word", min_width=140),
-            gr.Dropdown([("All", ""), *((named(kind), kind) for kind in KINDS)], value="", label="Kind of word", elem_id="library-word-kind", min_width=118),
-            gr.Dropdown(scores, value="0", label="Label from", elem_id="library-label-from", min_width=90),
-            gr.Dropdown(scores, value="9", label="to", elem_id="library-label-to", min_width=90),
-            gr.Checkbox(label="Label differs from the VLM", elem_id="library-differs", min_width=160),
-            gr.Dropdown([(t, n) for n, t in ORDERS.items()], value="images", label="Order of words", elem_id="library-word-order", min_width=150),
+            gr.Dropdown([("All", ""), *((named(kind), kind) for kind in KINDS)], value="", label="Kind of word", min_width=118),
+            gr.Dropdown(scores, value="0", label="Label from", min_width=90),
+            gr.Dropdown(scores, value="9", label="to", min_width=90),
+            gr.Checkbox(label="Label differs from the VLM", min_width=160),
+            gr.Dropdown([(t, n) for n, t in ORDERS.items()], value="images", label="Order of words", min_width=150),
         ]  # fmt: skip
     return row, parts
 
@@ -133,7 +134,6 @@ def count(words: Words, samples: int, every: Mapping[str, Any], page: int) -> st
     first = f", the first {SHOWN} shown" if len(words) > SHOWN else ""
     images = f"{'more than ' if every['more'] else ''}{every['count']:,} found"
     return (
-        f'<p class="library-count" role="status">{len(words):,} {"word" if len(words) == 1 else "words"}{first}, in '
-        f"{samples:,} {'image' if samples == 1 else 'images'} of {images}, page {page + 1}. "
-        f"A page looks through {LOOKED} images.</p>"
+        f'<p class="library-count" role="status">{notices.counted(len(words), "word")}{first}, in '
+        f"{notices.counted(samples, 'image')} of {images}, page {page + 1}. A page looks through {LOOKED} images.</p>"
     )

@@ -1,4 +1,4 @@
-"""Quality: how far annotators agree, a page for each of them, and gold. The figures are computed in the background."""
+"""The page Quality: agreement of annotators, figures of each, and gold. The figures are computed in the background."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from studio.studio import Studio
 SECONDS = 1.5  # between two looks while figures are on their way
 AT_ONCE = 0.7  # seconds that opening the page waits for them
 EMPTY = "No person has scored a word yet. What people say in Annotate is compared here: with each other, with the VLM and with gold."
-NOT_APART = "Nothing of theirs is two points or more from gold or from what the others say."
+NOT_APART = "None of their scores is two points or more from gold or from the scores of the others."
 
 
 @dataclass
@@ -51,7 +51,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
             with gr.Column(visible=False) as nothing:
                 shared.html(notices.empty(EMPTY))
                 annotate = gr.Button("Annotate", elem_classes="action", elem_id="quality-to-annotate")
-            with gr.Column(visible=False) as some:
+            with gr.Column(visible=False) as content:
                 verdict = shared.html(elem_id="quality-verdict")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=5, min_width=300):
@@ -75,7 +75,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
                 with gr.Column(scale=6, min_width=300):
                     against = Table(caption="Agreement by kind of word", elem_id="quality-against")
                     lacking = shared.html()
-            contested = shared.html(elem_id="quality-contested")
+            contested = shared.html()
             gallery = gr.Gallery(
                 show_label=False, format="png", columns=6, height="auto", allow_preview=False, object_fit="contain",
                 interactive=False, buttons=[], visible=False, elem_id="quality-gallery",
@@ -84,7 +84,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
             golden = gold.build(studio, memory, rights, lambda: kept.look().value)
 
     page = [person, histogram, against, lacking, contested, gallery, shown]
-    every = [drawn, since, timer, about, nothing, some, verdict, alphas, kinds, matrix, pairs, people, chosen, *page,
+    every = [drawn, since, timer, about, nothing, content, verdict, alphas, kinds, matrix, pairs, people, chosen, *page,
              *golden.lists]  # fmt: skip
 
     def seen_by(figures: Any, kept_who: Any, profile: Any) -> tuple[Any, bool]:
@@ -110,7 +110,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
             **going,
             drawn: stamp,
             nothing: gr.update(visible=not names),
-            some: gr.update(visible=bool(names)),
+            content: gr.update(visible=bool(names)),
             verdict: parts.verdict(figures),
             alphas: plotted(parts.alpha_by_kind(figures["kinds"], USABLE, GOOD)),
             kinds: parts.kinds(figures),
@@ -128,7 +128,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
         listed = {people: parts.people(figures, name), chosen: name}
         one = next((one for one in figures["people"] if one["who"] == name), None)
         if one is None:
-            blank = {person: "", against: None, lacking: "", contested: "", shown: []}
+            blank: Update = {person: "", against: None, lacking: "", contested: "", shown: []}
             return {**listed, **blank, histogram: plotted(None), gallery: gr.update(visible=False)}
         everyone = [sum(column) for column in zip(*(p["scores"] for p in figures["people"]), strict=True)]
         pictures, samples = captioned(one["contested"])

@@ -1,6 +1,7 @@
-"""Gold on the page Quality: the words on which people are furthest apart, the panel in which one is settled, and the
-gold that is set. Where there are administrators only they set gold and see it, or it would be no check; what is
-set is in the audit log."""
+"""Gold on the page Quality: disagreements, a panel to set the gold score of a word, and the scores that are set.
+
+Where there are administrators, only they set and see gold, or it would be no check. The audit log has what was set.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from studio.times import moment
 SHOWN = 40  # disagreements in the table
 LISTED = 200  # gold words in the table
 DIGITS = [str(score) for score in range(10)]
-NONE = "People are nowhere two points or more apart on a word without gold. There is nothing to settle."
+NONE = "On no word without gold do people differ by two points or more. There is nothing to settle."
 NO_GOLD = "No word has a gold score yet. Settle a disagreement, or choose words of the image that is open in Annotate."
 NOT_YOURS = "Gold is set and seen by administrators only: it is what annotators are held against, unseen."
 ASK = "Choose a word people are apart on, a gold word, or take the image that is open in Annotate."
@@ -47,17 +48,14 @@ class GoldPart:
 def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any]) -> GoldPart:
     """look(): the figures that are known, or None."""
     sample = gr.Textbox(visible=False)
-    about = shared.html(elem_id="gold-about")
+    about = shared.html()
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             apart = Table(caption="Where people are furthest apart", elem_id="gold-apart")
         with gr.Column(scale=5, min_width=300, elem_id="gold-panel"):
-            hint = shared.html(notices.empty(ASK), elem_id="gold-hint")
+            hint = shared.html(notices.empty(ASK))
             with gr.Column(visible=False) as panel:
-                picture = gr.Image(
-                    show_label=False, format="png", interactive=False, buttons=["fullscreen"],
-                    elem_id="gold-image", elem_classes="picture",
-                )  # fmt: skip
+                picture = shared.image("gold-image")
                 said = shared.html(elem_id="gold-said")
                 words = gr.Radio([], label="Word", elem_id="gold-words")
                 score = gr.Radio(
@@ -115,13 +113,10 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
     @shows_errors
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         key, golden, figures = picked(event._data), shared.manages(studio, kept, profile), look()
-        every = [
-            *(figures or {}).get("apart", []),
-            *(studio.store.gold.scores(limit=LISTED) if golden else []),
-        ]
-        for one in every:
-            if _key(one) == key:
-                return {**shown(one["sample"], one["word_index"], golden), **listed(figures, golden, key)}
+        standing = studio.store.gold.scores(limit=LISTED) if golden else []
+        for word in [*(figures or {}).get("apart", []), *standing]:
+            if _key(word) == key:
+                return {**shown(word["sample"], word["word_index"], golden), **listed(figures, golden, key)}
         raise ValueError("That word is no longer listed: choose another one.")
 
     @shows_errors
@@ -140,9 +135,10 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
         }
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> Update:
-        studio.annotation.set_gold(id, _index(word), digit, shared.admin(studio, kept, profile))
-        key = _key({"sample": id, "word_index": _index(word)})
-        return {**shown(id, _index(word), True), **listed(look(), True, key)}
+        index = _index(word)
+        studio.annotation.set_gold(id, index, digit, shared.admin(studio, kept, profile))
+        key = _key({"sample": id, "word_index": index})
+        return {**shown(id, index, True), **listed(look(), True, key)}
 
     @shows_errors
     def set_it(id: Any, word: Any, digit: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
@@ -200,13 +196,12 @@ def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
         parts.append(f'<li class="quiet">the VLM <b>{word.vlm}</b></li>')
     stands = _gold_of(studio, view.id, index, golden)
     if stands is not None:
-        parts.append(
-            f'<li><span class="badge good">gold {stands["score"]}</span> set by {escape(stands["who"])}</li>'
-        )
-    nobody = "" if parts else '<li class="quiet">Nobody has scored this word yet.</li>'
+        badge = f'<span class="badge good">gold {stands["score"]}</span>'
+        parts.append(f"<li>{badge} set by {escape(stands['who'])}</li>")
+    body = "".join(parts) or '<li class="quiet">Nobody has scored this word yet.</li>'
     return (
         f'<p class="ask">{escape(view.prompt)}</p><p class="quiet">“{escape(word.text)}” as people score it:</p>'
-        f'<ul class="quality-said">{"".join(parts)}{nobody}</ul>'
+        f'<ul class="quality-said">{body}</ul>'
     )
 
 

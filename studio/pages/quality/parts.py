@@ -1,5 +1,4 @@
-"""What the page Quality shows: its texts, tables and plots; plain functions of the figures that
-``studio.annotation.quality`` works out."""
+"""Texts, tables and plots of the page Quality, as functions of the figures of ``studio.annotation.quality``."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ def state(look: Look, waits: bool) -> str:
     if look.value is None:
         return notices.notice("The figures are being worked out. The page can be used meanwhile.")
     figures = look.value
-    of = f"{figures['scores']:,} scores by {len(figures['people'])} {'person' if len(figures['people']) == 1 else 'people'}"
+    of = f"{figures['scores']:,} scores by {notices.counted(len(figures['people']), 'person', 'people')}"
     of = f"the latest {of}" if figures["cut"] else of
     when = time.strftime("%H:%M:%S UTC", time.gmtime(look.at))
     newer = " Newer ones are being counted." if waits else " There are newer ones." if look.stale else ""
@@ -92,11 +91,12 @@ def pairs(figures: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
     head = heads("two people", "reading", "#alpha", "#words", "#same", "#apart by")
     body = []
     for pair in figures["pairs"][:most]:
-        read = pair["why"] or verdict_badge(pair["ordinal"], pair["words"])
-        alike = [share(pair["exact"]), figure(pair["mean_absolute"])]
-        body.append(
-            [" and ".join(pair["people"]), read, figure(pair["ordinal"]), count(pair["words"]), *alike]
+        names, read = (
+            " and ".join(pair["people"]),
+            pair["why"] or verdict_badge(pair["ordinal"], pair["words"]),
         )
+        alike = [share(pair["exact"]), figure(pair["mean_absolute"])]
+        body.append([names, read, figure(pair["ordinal"]), count(pair["words"]), *alike])
     return rows(head, body, empty="No two people have scored the same word yet.")
 
 
@@ -151,11 +151,8 @@ def against(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def lacking(one: Mapping[str, Any]) -> str:
     """Why a person's figures have dashes, as sentences; '' where they have none."""
-    why = list(
-        dict.fromkeys(
-            one[other][ALL]["why"] for other in ("vlm", "gold", "others") if not one[other][ALL]["words"]
-        )
-    )
+    groups = [one[other][ALL] for other in ("vlm", "gold", "others")]
+    why = dict.fromkeys(group["why"] for group in groups if not group["words"])
     how = "Share of equal scores, and by how many points they are apart on average; others are the median of the rest."
     note = "Where people saw the VLM's digit first, agreement with it is an upper bound."
     return notices.quiet(" ".join([how, *why, note]))
@@ -173,21 +170,14 @@ def alpha_by_kind(kinds: Sequence[Mapping[str, Any]], usable: float, good: float
     known = [kind for kind in kinds if kind["ordinal"] is not None]
     if not known:
         return None
-    spec = {
-        "kind": "dots",
-        "y": "Krippendorff's alpha (ordinal)",
-        "series": [
-            {
-                "name": "alpha",
-                "x": [named(kind["kind"]) for kind in known],
-                "y": [kind["ordinal"] for kind in known],
-                "text": [f"{kind['words']:,} words by {kind['people']} people" for kind in known],
-            }
-        ],
-        "reference": usable,
-        "reference_name": f"usable from {usable:g}",
+    series = {
+        "name": "alpha",
+        "x": [named(kind["kind"]) for kind in known],
+        "y": [kind["ordinal"] for kind in known],
+        "text": [f"{kind['words']:,} words by {kind['people']} people" for kind in known],
     }
-    figure = _drawn(spec)
+    bound = {"reference": usable, "reference_name": f"usable from {usable:g}"}
+    figure = _drawn({"kind": "dots", "y": "Krippendorff's alpha (ordinal)", "series": [series], **bound})
     # both to the left of their lines: to the right the other's line would cross one, and a phone cut the other off
     figure.update_annotations(xanchor="right", xshift=-5)
     figure.add_vline(x=good, line={"color": SOFT, "dash": "dash", "width": 1.8}, layer="below")
@@ -207,18 +197,11 @@ def matrix(pairs: Sequence[Mapping[str, Any]], people: Sequence[str]) -> go.Figu
     if len(names) < 2:
         return None
     short = [who if len(who) <= 18 else f"{who[:15]}…" for who in names]
-    z = [
-        [None if one == other else _rounded(known.get(frozenset((one, other)))) for other in names]
-        for one in names
-    ]
+    alphas = {pair: round(alpha, 2) for pair, alpha in known.items()}  # as in the table beside it
+    z = [[alphas.get(frozenset((one, other))) for other in names] for one in names]
     figure = _drawn({"kind": "heatmap", "rows": short, "columns": short, "z": z})
     figure.update_xaxes(tickangle=0 if len(names) <= 5 else -40)
     return figure
-
-
-def _rounded(alpha: float | None) -> float | None:
-    """As in the table beside it."""
-    return None if alpha is None else round(alpha, 2)
 
 
 def scores(given: Sequence[int], everyone: Sequence[int], who: str) -> go.Figure | None:

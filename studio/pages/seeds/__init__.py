@@ -1,10 +1,9 @@
-"""Seeds: a grid of seeds by variants, to be looked at closely, voted on blind, kept and shared."""
+"""The page Seeds: a grid of seeds by variants, with a viewer and a blind vote."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -38,21 +37,15 @@ CHANGES = 64  # comparisons of two columns that are kept
 DOWNLOAD = "() => setTimeout(() => document.querySelector('#seeds-zip')?.click(), 50)"
 
 
-@dataclass
-class SeedsTab:
-    """What the page listens to: ``viewer.annotate`` says which sample to open in Annotate."""
-
-    viewer: PairViewer
-
-
-def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> SeedsTab:
+def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> PairViewer:
+    """The tab; returns the viewer, whose ``annotate`` says which sample to open in Annotate."""
     sittings = Sittings(studio)
-    changes: OrderedDict[tuple, dict[str, Any]] = OrderedDict()
+    changes: dict[tuple[Any, ...], dict[str, Any]] = {}
     who = memory.who
 
     with gr.Accordion("What to draw", open=True, elem_id="seeds-form") as drawer:
         form = seeds_form.build(studio)
-    with gr.Column(visible=True, elem_id="seeds-empty") as nothing:
+    with gr.Column(visible=True) as nothing:
         shared.html(notices.empty(EMPTY))
         example = gr.Button("Make a small grid", elem_classes="action", elem_id="seeds-example")
     grid = SeedGrid(elem_id="seed-grid")
@@ -68,7 +61,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def change(view: GridView, base: int, other: int) -> dict[str, Any] | None:
         """The comparison of two columns, computed anew only when a cell has changed."""
-        if not (0 <= base < len(view.variants) and 0 <= other < len(view.variants)) or base == other:
+        if not cells.comparable(view, base, other):
             return None
         stamps = tuple(cells.stamp_of(cell.sample) for cell in view.cells if cell.sample)
         key = (view.id, base, other, hash(stamps))
@@ -77,7 +70,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
             points = [{**point, "seed": str(point["seed"])} for point in compared["points"]]
             marked = {name: [str(seed) for seed in compared[name]] for name in ("broken", "mended")}
             changes[key] = {**compared, **marked, "points": points}
-            while len(changes) > CHANGES:
+            if len(changes) > CHANGES:
                 changes.pop(next(iter(changes)), None)
         return changes[key]
 
@@ -123,7 +116,6 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return {**value_of(view, None, None, **rights(view, kept, profile)), "cells": [], "more": True}
 
     def filled(values: Sequence[Any]) -> Update:
-        """The form with these values."""
         return dict(zip(form.fields, values, strict=True))
 
     def asked_of(id: str) -> Update:
@@ -139,7 +131,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         ask, writer = read_ask(event._data), shared.person(kept, profile)
         if not ask.grid:
             latest = studio.grids.find(LISTED)
-            theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ON] or [
+            theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ACTIVE] or [
                 g["id"] for g in latest if g["who"] == writer
             ]
             return {**asked_of(theirs[0]), **opened(theirs[0], kept, profile)} if theirs else closed()
@@ -150,7 +142,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         compared = change(view, ask.base, ask.other)
         value = value_of(view, ask, compared, **rights(view, kept, profile))
         if not ask.fresh:
-            return {grid: value} if view.state in runs.ON else {grid: value, earlier: listed()}
+            return {grid: value} if view.state in runs.ACTIVE else {grid: value, earlier: listed()}
         shown = {nothing: gr.update(visible=False), drawer: gr.update(open=False)}
         return {**asked_of(view.id), grid: value, earlier: listed(), **shown}
 
@@ -193,22 +185,17 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         return opened(picked(event._data), kept, profile)
 
-    def png(sample: SampleView) -> bytes | None:
-        try:
-            return studio.grid_files.png(sample.id)
-        except ValueError:
-            return None
-
     @shows_errors
     def look(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         """Two cells in full, or one."""
         data, writer = event._data, shared.person(kept, profile)
         view = studio.grids.get(text(data, "grid"), writer)
-        names: dict[str, list[str]] = {}
-        seeds = {cell.sample.id: cell.seed for cell in view.cells if cell.sample}
+        names: dict[str, list[str]] = defaultdict(list)
+        seeds: dict[str, int] = {}
         for cell in view.cells:
             if cell.sample:
-                names.setdefault(cell.sample.id, []).append(view.variants[cell.variant].name)
+                names[cell.sample.id].append(view.variants[cell.variant].name)
+                seeds[cell.sample.id] = cell.seed
         ids = list(dict.fromkeys(text(data, name) for name in ("left", "right")))
         if any(id not in names for id in ids):
             raise ValueError("That image is not in this grid: reload the page.")
@@ -216,8 +203,12 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         opinions, _ = studio.detector.known(samples)
 
         def side(sample: SampleView, before: SampleView | None = None) -> dict[str, Any]:
+            try:
+                png = studio.grid_files.png(sample.id)
+            except ValueError:
+                png = None
             name, opinion = " and ".join(names[sample.id]), opinions.get(sample.id)
-            return viewer.side(name, sample, png(sample), before, seed=seeds[sample.id], opinion=opinion)
+            return viewer.side(name, sample, png, before, seed=seeds[sample.id], opinion=opinion)
 
         left = side(samples[0])
         right = side(samples[1], samples[0]) if len(ids) > 1 else None
@@ -239,7 +230,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         """The form as a picture says, and what of the picture was left out."""
         settings = png_text.read_png(content)
         fields = seeds_form.of_picture(settings, studio.grids.methods())
-        seeds_form.checked(fields)
+        check_grid(*fields)  # held to the same bounds as what is typed
         return {**filled(fields), drawer: gr.update(open=True)}, settings["note"]
 
     @shows_errors
@@ -305,4 +296,4 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         [tab.select, *(field.change for field in form.fields)],
         seeds_form.planned, form.fields, form.plan, trigger_mode="always_last", **QUICK,
     )  # fmt: skip
-    return SeedsTab(pair)
+    return pair

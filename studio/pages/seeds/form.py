@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from studio.grids.grid import MAX_CELLS, GridRequest, GridView, Variant, check_grid
+from studio.components.notices import counted
+from studio.grids.grid import MAX_CELLS, GridView, Variant, check_grid
 from studio.pages import shared
 from studio.studio import Studio
 
@@ -24,14 +25,7 @@ LARGEST = 2**31
 class Form:
     """The parts of the form; ``fields`` in the order of ``check_grid``."""
 
-    prompt: gr.Textbox
-    seeds: gr.Textbox
-    methods: gr.Dropdown
-    strengths: gr.Textbox
-    guidances: gr.Textbox
-    steps: gr.Textbox
-    width: gr.Textbox
-    height: gr.Textbox
+    fields: list[Any]
     keep: gr.Checkbox
     randomise: gr.Button
     drop: gr.File
@@ -39,15 +33,24 @@ class Form:
     plan: gr.HTML
 
     @property
-    def fields(self) -> list[Any]:
-        return [self.prompt, self.seeds, self.methods, self.strengths, self.guidances, self.steps, self.width,
-                self.height]  # fmt: skip
+    def seeds(self) -> gr.Textbox:
+        return self.fields[1]
+
+    @property
+    def methods(self) -> gr.Dropdown:
+        return self.fields[2]
 
 
 def build(studio: Studio) -> Form:
     methods = studio.grids.methods()
-    axis = {"min_width": 130, "max_length": 200, "scale": 2}
-    optional = {"placeholder": "the model's own", **axis}
+
+    def axis(name: str, info: str, value: str = "") -> gr.Textbox:
+        """Text, as an empty number becomes 0."""
+        return gr.Textbox(
+            value, label=name, info=info, placeholder="" if value else "the model's own",
+            elem_id=f"seeds-{name.lower()}", min_width=130, max_length=200, scale=2,
+        )  # fmt: skip
+
     with gr.Row(equal_height=False):
         prompt = gr.Textbox(
             PROMPT, label="Prompt", info="What every image should show", max_lines=4, max_length=2000, scale=6,
@@ -58,9 +61,7 @@ def build(studio: Studio) -> Form:
             elem_id="seeds-seeds",
         )  # fmt: skip
         with gr.Column(scale=2, min_width=180):
-            keep = gr.Checkbox(
-                True, label="Lock the seeds", info="Else each start draws new ones.", elem_id="seeds-lock"
-            )
+            keep = gr.Checkbox(True, label="Lock the seeds", info="Else each start draws new ones.")
             randomise = gr.Button("Randomise", size="sm", elem_id="seeds-random")
     with gr.Row(equal_height=False):
         chosen = gr.Dropdown(
@@ -73,30 +74,20 @@ def build(studio: Studio) -> Form:
             "layers left out. Others can be written: pag-4.",
             scale=5,
             min_width=300,
-            elem_id="seeds-methods",
         )
-        strengths = gr.Textbox(
-            "1", label="Strengths", info="0,0.5,1 or 0-1 (+0.25)", elem_id="seeds-strengths", **axis
-        )
-        guidances = gr.Textbox("", label="Guidance", info="5 or 3,5,7", elem_id="seeds-guidances", **optional)
-        steps = gr.Textbox("", label="Steps", info="20 or 10-30 (+10)", elem_id="seeds-steps", **optional)
+        strengths = axis("Strengths", "0,0.5,1 or 0-1 (+0.25)", "1")
+        guidance, steps = axis("Guidance", "5 or 3,5,7"), axis("Steps", "20 or 10-30 (+10)")
     with gr.Accordion("Size, and settings from a picture", open=False, elem_id="seeds-more"), gr.Row():
-        # text, as an empty number becomes 0
-        width = gr.Textbox("", label="Width", info="In pixels", elem_id="seeds-width", **optional)
-        height = gr.Textbox("", label="Height", info="In pixels", elem_id="seeds-height", **optional)
+        width, height = axis("Width", "In pixels"), axis("Height", "In pixels")
         drop = gr.File(
-            label="Drop a PNG to take over its settings",
-            file_types=[".png"],
-            height=130,
-            scale=2,
-            min_width=280,
+            label="Drop a PNG to take over its settings", file_types=[".png"], height=130, scale=2, min_width=280,
             elem_id="seeds-drop",
-        )
+        )  # fmt: skip
     with gr.Row(equal_height=True):
         start = gr.Button("Make the grid", variant="primary", scale=0, min_width=180, elem_id="seeds-start")
         plan = shared.html(elem_id="seeds-plan", scale=1)
-    return Form(prompt, seeds, chosen, strengths, guidances, steps, width, height, keep, randomise, drop,
-                start, plan)  # fmt: skip
+    fields = [prompt, seeds, chosen, strengths, guidance, steps, width, height]
+    return Form(fields, keep, randomise, drop, start, plan)
 
 
 def starting(methods: Sequence[tuple[str, str]]) -> list[str]:
@@ -112,7 +103,7 @@ def planned(*asked: Any) -> str:
     except ValueError as error:
         return f'<p class="quiet seeds-unfit" role="status">{escape(str(error))}</p>'
     rows, columns = len(request.seeds), len(request.variants)
-    words = f"{_count(rows, 'seed')} × {_count(columns, 'column')} = {_count(request.total, 'image')}"
+    words = f"{counted(rows, 'seed')} × {counted(columns, 'column')} = {counted(request.total, 'image')}"
     most = "" if request.total <= MAX_CELLS / 2 else f" (at most {MAX_CELLS})"
     return f'<p class="quiet" role="status">{words}{most}; those that exist already are not made again.</p>'
 
@@ -145,22 +136,16 @@ def of_grid(
 
 def of_picture(settings: dict[str, Any], methods: Sequence[tuple[str, str]]) -> list[Any]:
     """Values of the form's fields that ask for one image again, beside the same without a projector."""
-    method, run, strength = (
+    method, seed, strength = (
         str(settings.get("method") or "none"),
-        str(settings.get("run") or ""),
+        settings.get("seed"),
         settings.get("strength"),
     )
-    made = Variant("", method, run)
+    made = Variant("", method, str(settings.get("run") or ""))
     chosen = ["none"] if method == "none" else ["none", _method(made, methods)]
-    power = "1" if method == "none" or strength is None else f"{float(strength):g}"
-    seed = settings.get("seed")
+    power = "1" if method == "none" or strength is None else _text(strength)
     return [settings.get("prompt", ""), f"1-{MANY}" if seed is None else str(seed), chosen, power,
             *(_text(settings.get(name)) for name in ("guidance", "steps", "width", "height"))]  # fmt: skip
-
-
-def checked(values: Sequence[Any]) -> GridRequest:
-    """The form's values as a request, so that what a picture says is held to the same bounds as what is typed."""
-    return check_grid(*values)
 
 
 def _method(variant: Variant, methods: Sequence[tuple[str, str]]) -> str:
@@ -190,7 +175,3 @@ def _numbers(values: Iterable[Any]) -> str:
 
 def _text(value: Any) -> str:
     return "" if value is None else f"{float(value):g}"
-
-
-def _count(many: int, what: str) -> str:
-    return f"{many} {what}{'' if many == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Sittings of blind votes: which pair a page was shown, so that the page need not know which method made which."""
+"""Sittings of blind votes: the pair that a page shows, by a token, so that the page cannot tell the methods apart."""
 
 from __future__ import annotations
 
@@ -95,8 +95,9 @@ class Sittings:
             return self._outcome(key, sitting, over=True)
         token = secrets.token_hex(8)
         sitting.asked = {token: (pair.left.id, pair.right.id)}
-        pictures = [_whole(side.image_path) for side in (pair.left, pair.right)]
-        return vote.ballot(key, sitting.prompt, token, *pictures, sitting.done, sitting.done + pair.left_over)
+        left, right = _whole(pair.left.image_path), _whole(pair.right.image_path)
+        total = sitting.done + pair.left_over
+        return vote.ballot(key, sitting.prompt, token, left, right, sitting.done, total)
 
     def _outcome(self, key: str, sitting: Sitting, over: bool) -> dict[str, Any]:
         votes = self.studio.votes.tally(sitting.grid, sitting.base, sitting.other)

@@ -1,7 +1,7 @@
-"""Train: from labels to a new reward model and projector, and whether it helped; promoted by a button only.
+"""The page Train: train reward model and projector from labels, see the held-out result, promote or roll back.
 
-The work is a job of its own (``studio.training.jobs``). What is shown is read from the store again and again, so a
-page that is reloaded, or another one, shows the same.
+A training is a background job (``studio.training.runs``). The page polls the store, so that one that is reloaded, or
+another one, shows the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from studio.pages.shared import ASKED, Update, shows_errors
 from studio.pages.train import run as run_page
 from studio.pages.train import samples as run_samples
 from studio.studio import Studio
-from studio.training.configs import FIELDS, Field
+from studio.training.configs import FIELDS
 from studio.training.results import IN_NATS, by_whom
 
 KINDS = {
@@ -67,11 +67,11 @@ def build(
             meaning = gr.Markdown(KINDS["cycle"][1], elem_classes="quiet")
             source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
             labels = shared.html(elem_id="labels")
-            with gr.Accordion("More settings", open=False, elem_id="more-settings"):
+            with gr.Accordion("More settings", open=False):
                 defaults = studio.runs.defaults("cycle")
                 settings, heads = {}, {}
                 with gr.Column(elem_id="settings"):
-                    for group, names in _groups(_settings("cycle")).items():
+                    for group, names in _groups(FIELDS["cycle"]).items():
                         heads[group] = gr.Markdown(f"**{group}**", elem_classes="quiet")
                         for name in names:
                             field = replace(FIELDS["cycle"][name], default=defaults[name][0])
@@ -79,7 +79,7 @@ def build(
             start = gr.Button("Start training", variant="primary", elem_id="start")
             rights.admins()  # start and roll back are off while something is on, too: see() has them
             elsewhere = shared.html(elem_id="train-elsewhere")
-            again = gr.Button(ROUND, elem_id="next-round")
+            again = gr.Button(ROUND)
             shared.html(
                 '<p class="quiet">With the projector in use, on training prompts: what it has learned wrong shows only in '
                 "images that it makes. Correct them, then train again.</p>"
@@ -88,12 +88,8 @@ def build(
             with gr.Column(visible=True) as nothing:
                 shared.html(notices.empty(EMPTY))
                 annotate = gr.Button("Correct some words", elem_classes="action", elem_id="to-annotate")
-            with gr.Column(visible=False, elem_id="run-card") as card:
-                title = shared.html(elem_id="run-title")
-                progress = shared.html(elem_id="run-progress")
-                with gr.Row():
-                    stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-run")
-                    resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
+            with gr.Column(visible=False) as card:
+                head = listing.card_head("run", "Resume", "resume")
                 with gr.Tabs(elem_id="run-tabs"):
                     with gr.Tab("Result", id="run-result"):
                         plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
@@ -101,9 +97,7 @@ def build(
                             result = gr.Plot(
                                 show_label=False, visible=False, elem_id="heldout", min_width=300
                             )
-                            gain = gr.Plot(
-                                show_label=False, visible=False, elem_id="heldout-change", min_width=340
-                            )
+                            gain = gr.Plot(show_label=False, visible=False, min_width=340)
                         verdict = shared.html(elem_id="verdict")
                         with gr.Row(visible=False) as decision:
                             promote = gr.Button("Promote", variant="primary", elem_id="promote")
@@ -111,7 +105,7 @@ def build(
                                 label="even if it is worse", value=False, elem_id="force", min_width=120
                             )
                             rights.admins(promote, force)
-                        seeds = shared.html(elem_id="run-seeds")
+                        seeds = shared.html()
                     samples = run_samples.build(studio, chosen, who)
                     more = run_page.build(studio, chosen, rights)
             with gr.Column(visible=False) as list_of_runs:
@@ -121,13 +115,12 @@ def build(
                     back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
                 rights.admins()
 
-    all_parts = [
-        drawn, chosen, labels, nothing, card, title, progress, stop, resume, plot, result, gain, verdict, decision, seeds,
-        *samples.outputs, *more.outputs, list_of_runs, table, start, again, elsewhere, back,
-    ]  # fmt: skip
+    tab = listing.Tab(False, chosen, drawn, elsewhere, nothing, card, *head, list_of_runs, table)
+    all_parts = [*tab.parts, labels, plot, result, gain, verdict, decision, seeds, *samples.outputs, *more.outputs, start,
+                 again, back]  # fmt: skip
 
-    def live(state: dict[str, Any], may: bool) -> Update:
-        """A run's card: how it stands, and its result."""
+    def live(state: dict[str, Any]) -> Update:
+        """A run's result."""
         run, done = state["run"], state["state"] == "done"
         heldout = (run["metrics"] or {}).get("heldout")
         plots = {
@@ -137,9 +130,7 @@ def build(
         }
         promotable = done and run["kind"] not in ("warmup", "round") and not run["promoted"]
         return {
-            title: _title(run),
-            progress: listing.how_far(state),
-            **dict(zip((stop, resume), listing.buttons(state["state"], may), strict=True)),
+            tab.title: _title(run),
             **{part: gr.update(value=figure, visible=figure is not None) for part, figure in plots.items()},
             verdict: _verdict(studio, run) if done else "",
             decision: gr.update(visible=promotable),
@@ -151,28 +142,21 @@ def build(
         administrator, or where everyone is."""
         seen, counts = listing.seen(studio, False, asked), studio.status()
         promoted = [run["id"] for run in seen.runs if run["promoted"]]
-        states = [(run["id"], run["state"], run["message"]) for run in [*seen.runs, *seen.on]]
-        still = listing.digest([seen.shown, promoted, may, states])
-        told_of = _labels(counts["scored"], counts["corrections"])
-        stamp = f"{still} {listing.digest([told_of, listing.stamp(seen.state)])}"
+        still = listing.digest([seen.shown, promoted, may, seen.states])
+        stored = f"{counts['scored']} scored images and {counts['corrections']} corrected words in the store."
+        stamp = f"{still} {listing.digest([stored, listing.stamp(seen.state)])}"
         if stamp == known:
             return gr.skip()
-        free = gr.update(interactive=may and not seen.on)
+        free = gr.update(interactive=may and not seen.active)
         update = {
-            drawn: stamp,
-            chosen: seen.shown,
-            labels: told_of,
-            nothing: gr.update(visible=not seen.shown),
-            card: gr.update(visible=bool(seen.shown)),
-            list_of_runs: gr.update(visible=bool(seen.runs)),
-            table: _table(seen.runs, seen.shown),
+            **tab.shown(seen, may, stamp, _table(seen.runs, seen.shown)),
+            labels: notices.quiet(stored),
             start: free,
             again: free,
-            elsewhere: listing.elsewhere(seen.on, experiments=False),
             back: gr.update(interactive=may and bool(promoted)),
         }
         if seen.state:
-            update |= live(seen.state, may)
+            update |= live(seen.state)
         if seen.shown and not (isinstance(known, str) and known.startswith(still)):
             update |= {**samples.values(seen.shown), **more.values(seen.shown)}
         return update
@@ -200,9 +184,8 @@ def build(
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Roll back the newest promotion, a whole loop with all its parts."""
         name = shared.admin(studio, kept, profile)
-        last = next(
-            (e for e in studio.store.runs.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None
-        )
+        events = studio.store.runs.promotions(limit=listing.LIMIT)
+        last = next((event for event in events if _in_use(studio, event)), None)
         if last is None:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
         studio.runs.rollback(last["kind"], name)
@@ -233,23 +216,7 @@ def build(
     promote.click(put_into_use, [chosen, force, who], all_parts, **ASKED)
     back.click(roll_back, [chosen, who], all_parts, **ASKED)
     more.delete.click(remove, [chosen, more.sure, who], all_parts, **ASKED)
-    opener = listing.wire(
-        studio,
-        page,
-        memory,
-        see,
-        all_parts,
-        table=table,
-        stop=stop,
-        resume=resume,
-        chosen=chosen,
-        drawn=drawn,
-    )
-    return annotate, opener
-
-
-def _settings(kind: str) -> dict[str, Field]:
-    return {name: field for name, field in FIELDS[kind].items() if name != "sources"}
+    return annotate, listing.wire(studio, page, memory, tab, see, all_parts)
 
 
 def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -259,10 +226,6 @@ def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
         if name != "sources":
             groups[next((g for g, names in GROUPS.items() if name.startswith(names)), LAST)].append(name)
     return {group: names for group, names in groups.items() if names}
-
-
-def _labels(scored: int, corrected: int) -> str:
-    return notices.quiet(f"{scored} scored images and {corrected} corrected words in the store.")
 
 
 def _title(run: dict[str, Any]) -> str:
@@ -280,11 +243,9 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
         said.append(f"On what was not trained on, judged by {by_whom(heldout)}: {_change(heldout)}")
         if not heldout["independent"]:
             said.append("The labels come from the same judge, so this is no independent result.")
-    if run["promoted"]:
-        said.append("It is in use.")
-        return notices.notice(" ".join(said))
-    why = studio.runs.why_not(run)
-    return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
+    why = "" if run["promoted"] else studio.runs.why_not(run) or ""
+    said.append("It is in use." if run["promoted"] else why)
+    return notices.notice(" ".join(filter(None, said)), problem=bool(why))
 
 
 def _change(heldout: dict[str, Any]) -> str:
@@ -310,7 +271,5 @@ def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
 
 def _in_use(studio: Studio, event: dict[str, Any]) -> bool:
     """Whether a promotion event is a promotion that still stands."""
-    if event["action"] != "promote":
-        return False
-    used = studio.store.runs.promoted(event["kind"])
+    used = studio.store.runs.promoted(event["kind"]) if event["action"] == "promote" else None
     return used is not None and used["id"] == event["run"]

@@ -1,10 +1,10 @@
-"""A run's card in Train: its result, and the tabs beside that: settings and labels, family, another run, model card,
-delete."""
+"""The tabs of a run's card in Train: settings and labels, family, comparison with another run, model card, delete."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -18,6 +18,7 @@ from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.people import Rights
 from studio.pages.shared import ASKED, Update, shows_errors
+from studio.pages.train.samples import pictures
 from studio.studio import Studio
 from studio.training.datasets import left_out_said
 from studio.training.results import IN_NATS, PICTURES, learned_said, seeds_said
@@ -40,14 +41,14 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
     """The tabs after Result; chosen holds the run's id."""
     with gr.Tab("Settings", id="run-settings"):
         settings = Table(caption="Settings, those that were chosen first", elem_id="run-settings")
-        labels = shared.html(elem_id="run-labels")
+        labels = shared.html()
     with gr.Tab("Family", id="run-family"):
-        parents = Table(caption="Where it comes from, the nearest first", elem_id="run-parents")
-        children = Table(caption="What came of it", elem_id="run-children")
-        events = Table(caption="When it was put into use", elem_id="run-events")
+        parents = Table(caption="Where it comes from, the nearest first")
+        children = Table(caption="What came of it")
+        events = Table(caption="When it was put into use")
     with gr.Tab("Compare", id="run-compare"):
         other = gr.Dropdown([], value=None, label="Another run", elem_id="other-run", interactive=True)
-        verdict = shared.html(elem_id="runs-verdict")
+        verdict = shared.html()
         plot = gr.Plot(show_label=False, visible=False, elem_id="runs-heldout")
         differences = Table(caption="", elem_id="runs-differences")
     with gr.Tab("Card", id="run-card-text"):
@@ -57,8 +58,8 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
             )
             packed = gr.DownloadButton(visible="hidden", elem_id="packed-run")
         text = gr.Markdown(elem_id="model-card", sanitize_html=True)
-        with gr.Accordion("Delete this run", open=False, elem_id="run-delete"):
-            what = shared.html(elem_id="delete-what")
+        with gr.Accordion("Delete this run", open=False):
+            what = shared.html()
             sure = gr.Checkbox(label="Yes, delete its files", value=False, elem_id="delete-sure")
             delete = gr.Button("Delete this run", variant="stop", interactive=False, elem_id="delete-run")
             rights.admins(sure)
@@ -136,7 +137,7 @@ def _value(value: Any) -> str:
     return "–" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _settings(settings: list[dict[str, Any]]) -> dict[str, Any]:
+def _settings(settings: list[Mapping[str, Any]]) -> dict[str, Any]:
     body = []
     for s in changed(settings):
         chosen = s["default"] is not None and s["value"] != s["default"]
@@ -236,24 +237,14 @@ def result_html(studio: Studio, run: dict[str, Any]) -> str:
 
 def _pictures(studio: Studio, run: dict[str, Any], shown: list[dict[str, Any]]) -> str:
     """Images of seeds that changed, before and after; '' where their files are gone."""
-    folder, body = studio.runs.folder(run["id"]) / PICTURES, []
+    folder, rows = studio.runs.folder(run["id"]) / PICTURES, {}
     for one in shown:
-        cells = []
-        for moment in ("before", "after"):
-            source = thumbnail(str(folder / one[moment]))
-            if not source:
-                break
-            alt = f"{one['prompt']}, seed {one['seed']}, {moment}"
-            cells.append(f'<td><img src="{source}" alt="{escape(alt, quote=True)}"></td>')
-        if len(cells) == 2:
+        sources = {moment: thumbnail(str(folder / one[moment])) for moment in ("before", "after")}
+        if all(sources.values()):
             now, tone = ("whole now", "up") if one["whole"] else ("broken now", "down")
-            name = f"{escape(one['prompt'])}<br><small>seed {one['seed']}</small><br>"
-            body.append(
-                f"<tr><th scope='row'>{name}<span class='gain {tone}'>{now}</span></th>{''.join(cells)}</tr>"
-            )
-    if not body:
-        return ""
-    return (
-        '<div class="scroll"><table class="plain samples changed"><thead><tr><td></td><th scope="col">before</th>'
-        f'<th scope="col">after</th></tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-    )
+            about = f"{escape(one['prompt'])}<br><small>seed {one['seed']}</small><br>"
+            alt = escape(f"{one['prompt']}, seed {one['seed']}")
+            rows[f'{about}<span class="gain {tone}">{now}</span>'] = [
+                f'<img src="{source}" alt="{alt}, {moment}">' for moment, source in sources.items()
+            ]
+    return pictures(["before", "after"], rows, " changed") if rows else ""

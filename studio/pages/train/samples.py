@@ -1,8 +1,11 @@
-"""Samples of a run, before and after on the same seeds: a grid of no projector, the projector that the run began
-from, and the run's own. It is an ordinary grid (``studio.grids.grid``), so the page Seeds shows it as well."""
+"""The tab Samples of a run's card: a grid of the same seeds without projector, with the one before and with the run's.
+
+It is an ordinary grid (``studio.grids.grid``), so that the page Seeds shows it as well.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -36,7 +39,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
     with gr.Tab("Samples", id="run-samples"):
         with gr.Row(equal_height=True):
             prompt = gr.Dropdown(
-                studio.prompts.of("heldout", PROMPTS), allow_custom_value=True, label="Prompt", elem_id="samples-prompt",
+                studio.prompts.of("heldout", PROMPTS), allow_custom_value=True, label="Prompt",
                 info="Held out, or one of your own.", scale=4, min_width=240,
             )  # fmt: skip
             seeds = gr.Textbox(SEEDS, label="Seeds", elem_id="samples-seeds", scale=1, min_width=100)
@@ -52,7 +55,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         if not grid_id:
             return {grid: "", drawn: "", shown: notices.empty(NONE), clock: gr.Timer(active=False)}
         view = studio.grids.get(grid_id)
-        on = view.state in listing.ON
+        on = view.state in listing.ACTIVE
         scored = sum(c.sample is not None and c.sample.total is not None for c in view.cells)
         stamp = f"{grid_id} {view.state} {view.done} {scored}"
         table = {} if stamp == known else {shown: _table(view)}
@@ -91,46 +94,53 @@ def _latest(studio: Studio, run_id: str) -> str:
     return ""
 
 
+def pictures(head: Sequence[str], rows: Mapping[str, Sequence[str]], more: str = "") -> str:
+    """A table of pictures: the heads of its columns, and the cells of each row by its head, all of it HTML."""
+    top = "".join(f'<th scope="col">{name}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for name, cells in rows.items()
+    )
+    return (
+        f'<div class="scroll"><table class="plain samples{more}"><thead><tr><td></td>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
 def _table(view: GridView) -> str:
     """The grid as a table of pictures with their totals and, after the first column, their gain over it."""
     titles = (
         ["no projector", "before", "this run"] if len(view.variants) == 3 else [v.name for v in view.variants]
     )
-    head = "".join(
-        f"<th scope='col' title='{escape(v.name)}'>{escape(t)}</th>"
-        for t, v in zip(titles, view.variants, strict=True)
-    )
-    wide, body = len(view.variants), []
+    heads = [
+        f'<span title="{escape(v.name)}">{escape(t)}</span>'
+        for v, t in zip(view.variants, titles, strict=True)
+    ]
+    wide, body = len(view.variants), {}
     for at, seed in enumerate(view.seeds):
-        row = view.cells[at * wide : (at + 1) * wide]
-        first = row[0].sample.total if row[0].sample else None
-        cells = "".join(f"<td>{_cell(cell.sample, first if i else None)}</td>" for i, cell in enumerate(row))
-        body.append(f"<tr><th scope='row'>seed {seed}</th>{cells}</tr>")
+        samples = [cell.sample for cell in view.cells[at * wide : (at + 1) * wide]]
+        first = samples[0].total if samples[0] else None
+        body[f"seed {seed}"] = [_cell(sample, first if i else None) for i, sample in enumerate(samples)]
     bar = ""
-    if view.state in listing.ON:
-        words = f"{view.done} of {view.total} images"
-        left = notices.left(view.left)
-        bar = notices.bar(view.done / max(1, view.total), f"{words}, {left}" if left else words)
+    if view.state in listing.ACTIVE:
+        words = [f"{view.done} of {view.total} images", notices.left(view.left)]
+        bar = notices.bar(view.done / max(1, view.total), ", ".join(filter(None, words)))
     elif view.state != "done":
         bar = notices.notice(f"The grid {view.state}. {view.message}", problem=view.state == "failed")
-    return (
-        f'<p class="ask">{escape(view.prompt)}</p>{bar}<div class="scroll"><table class="plain samples">'
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+    return f'<p class="ask">{escape(view.prompt)}</p>{bar}{pictures(heads, body)}'
 
 
 def _cell(sample: SampleView | None, base: float | None) -> str:
     if sample is None:
         return '<span class="sample-waiting" aria-label="not made yet"></span>'
-    source = thumbnail(sample.image_path)
+    source, gain = thumbnail(sample.image_path), ""
     total = "no score yet" if sample.total is None else f"{sample.total:.1f}"
-    gain = ""
     if base is not None and sample.total is not None:
-        change = sample.total - base
-        mark, tone = ("▲ +", "up") if change > 0.05 else ("▼ −", "down") if change < -0.05 else ("= ", "same")
-        gain = f' <span class="gain {tone}">{mark}{abs(change):.1f}</span>'
+        by = sample.total - base
+        gain = f' <span class="gain {notices.tone(by)}">{notices.arrow(by)}</span>'
+    alt = f"{escape(sample.prompt)}, seed {sample.seed}, {escape(sample.method)}"
     picture = (
-        f'<img src="{source}" alt="{escape(sample.prompt)}, seed {sample.seed}, {escape(sample.method)}">'
+        f'<img src="{source}" alt="{alt}">'
         if source
         else '<span class="sample-waiting">The file is gone.</span>'
     )

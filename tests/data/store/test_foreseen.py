@@ -36,7 +36,8 @@ def test_what_the_vlm_said_last_is_given(store, scored, peaked):
     found = store.foreseen.seen_by_vlm([a, unscored])
     assert list(found) == [a]
     assert found[a]["version"] == "new"
-    assert found[a]["words"] == {1: pytest.approx(peaked(3), abs=1e-5), 2: 7}
+    assert found[a]["words"][1]["distribution"] == pytest.approx(peaked(3), abs=1e-5)
+    assert found[a]["words"][2]["score"] == 7
 
 
 @pytest.mark.parametrize("points", [-1, 9.5, float("nan"), "3"])

@@ -6,9 +6,8 @@ import pytest
 
 from data.store import StoreError
 from data.store.desk import page_digest
-from studio.annotation import desk
-from studio.components.word_scores import read_packet
-from studio.pages.annotate import keys as annotate_keys
+from studio.annotation import desk, inbox
+from studio.annotation.inbox import read_packet
 from studio.studio import Studio
 from tests.tiny import change_settings
 
@@ -30,7 +29,7 @@ def send(studio, sample, *operations, first=None, blind=False, who="Ann", **more
     first = first or (last["revision"] if last else 0) + 1
     numbered = [{"revision": i, **o} for i, o in enumerate(operations, first)]
     packet = read_packet({"client": CLIENT, "sample": sample, "operations": numbered, **more})
-    return annotate_keys.apply(studio, packet, who, blind)
+    return inbox.apply(studio, packet, who, blind)
 
 
 def test_blind_mode_keeps_back_whatever_was_said_of_a_word_until_the_first_guess(scored, shown):
@@ -205,7 +204,7 @@ def test_a_submit_that_is_undone_is_none_in_the_progress_in_the_queue_and_for_ot
     assert (back.place, back.word) == (shown.id, key["word"])
     assert [scored.annotation.progress("Ann"), scored.store.tallies.queue("Bea", 1, split="train")] == before
     assert scored.annotation.next("Ann").id == shown.id
-    assert send(scored, shown.id, {"kind": "undo"}).says == annotate_keys.NOTHING
+    assert send(scored, shown.id, {"kind": "undo"}).says == inbox.NOTHING
 
 
 def test_the_endpoints_undo_takes_the_last_submit_of_one_image_back(scored, shown):
@@ -241,9 +240,9 @@ def test_of_its_own_keys_alone_the_page_is_told_no_more_than_that_they_are_store
     first, second, *_ = places(shown)
     mark = desk.item(scored, shown.id, "Ann").mark
     keys = [{"kind": "set", "word": first, "score": 3}, {"kind": "set", "word": second, "score": 5}]
-    after = annotate_keys.unchanged(scored, send(scored, shown.id, *keys, mark=mark), "Ann")
+    after = inbox.unchanged(scored, send(scored, shown.id, *keys, mark=mark), "Ann")
     assert after == desk.mark(scored, shown.id, "Ann") != mark
-    again = annotate_keys.unchanged(scored, send(scored, shown.id, keys[1], mark=after), "Ann")
+    again = inbox.unchanged(scored, send(scored, shown.id, keys[1], mark=after), "Ann")
     assert again == after  # what stands is said again: nothing is new
 
 
@@ -255,9 +254,7 @@ def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(
         mark = desk.item(scored, shown.id, "Ann").mark
         for act in more.pop("meanwhile", ()):
             act()
-        return annotate_keys.unchanged(
-            scored, send(scored, shown.id, *operations, mark=mark, who=who, **more), who
-        )
+        return inbox.unchanged(scored, send(scored, shown.id, *operations, mark=mark, who=who, **more), who)
 
     assert told(key)
     for act in (
@@ -276,7 +273,7 @@ def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(
     monkeypatch.setattr(type(scored.models), "loaded_diffuser", None)
     found = desk.item(scored, shown.id, "Ann").mark
     monkeypatch.undo()
-    assert annotate_keys.unchanged(scored, send(scored, shown.id, key, mark=found), "Ann") is None
+    assert inbox.unchanged(scored, send(scored, shown.id, key, mark=found), "Ann") is None
 
 
 @pytest.mark.parametrize("mark", ["1.2.1", "1.2.3.4", "-1.2.1.4", 7, "1.2.1.4 ", "9" * 30 + ".1.1.4"])
@@ -401,10 +398,10 @@ def test_who_may_not_write_is_told_so_and_nothing_is_done(scored, shown):
     packet = read_packet(
         {"client": CLIENT, "sample": shown.id, "operations": [{"revision": 4, "kind": "submit"}]}
     )
-    ack = annotate_keys.refused(packet, ValueError("Sign in to score words.")).ack()
+    ack = inbox.refused(packet, ValueError("Sign in to score words.")).ack()
     assert (ack["revision"], ack["error"], ack["retry"]) == (4, "Sign in to score words.", False)
 
 
 def test_another_person_is_named_and_a_nameless_one_is_somebody():
-    assert annotate_keys.display_name("Bea") == "Bea"
-    assert annotate_keys.display_name("anonymous-0123456789ab") == "somebody"
+    assert desk.display_name("Bea") == "Bea"
+    assert desk.display_name("anonymous-0123456789ab") == "somebody"

@@ -85,7 +85,7 @@ def test_asking_for_the_order_fills_it_and_the_furthest_apart_comes_first(scored
     assert scored.annotation.next("bob", "reward", lease=None, exclude=first.id).id == max(
         (id for id in found if id != first.id), key=lambda id: found[id]
     )
-    assert scored.annotation.why_next("reward").endswith("one of the two is wrong.")
+    assert scored.annotation.why_next("reward").endswith("One of the two is wrong.")
 
 
 def test_the_promise_is_what_is_expected_where_the_scorer_is_unsure(scored):

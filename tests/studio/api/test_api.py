@@ -69,7 +69,7 @@ def test_a_comparison_has_words_with_scores_and_images(pair):
 def test_an_annotator_takes_an_item_scores_it_goes_back_and_submits(client, app, pair, who):
     given = client.predict(who, api_name="/next_item")
     sample, place = given["sample"]["id"], 1
-    assert given["why"].startswith("Next comes")
+    assert given["why"].startswith("Queue order: ")
     for score in (3, 8):
         answer = client.predict(sample, place, score, who, api_name="/set_score")
         assert answer["score"] == score

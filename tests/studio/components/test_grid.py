@@ -11,10 +11,8 @@ import pytest
 from studio.components.grid import (
     AT_ONCE,
     SeedGrid,
-    finite,
     grid_value,
     no_grid,
-    plain,
     read_ask,
     stamp_of,
     strongest,
@@ -66,8 +64,6 @@ def test_seeds_and_numbers_are_what_json_and_a_browser_can_hold():
     value = grid_value(view(1), lambda one: None)
     assert value["seeds"][0] == str(2**62)
     assert value["left"] is None
-    assert finite(math.nan) is None
-    assert plain({"a": [math.inf, 1.5], 2: (1,)}) == {"a": [None, 1.5], "2": [1]}
     assert no_grid("gone")["problem"] == "gone"
 
 

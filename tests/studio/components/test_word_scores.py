@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gradio_client.utils
 import pytest
 
-from studio.components.word_scores import WordScores, chips, read_packet
+from studio.annotation.inbox import read_packet
+from studio.components.word_scores import WordScores, chips
 from studio.images.views import WordView
 
 CLIENT = "0123456789abcdef"
@@ -71,13 +71,6 @@ def test_a_packet_is_read_as_the_page_sent_it():
 def test_what_no_page_of_ours_would_send_is_refused(data):
     with pytest.raises(ValueError, match="correction"):
         read_packet(data)
-
-
-def test_the_schema_can_be_read_by_gradio_and_names_every_field():
-    schema = WordScores(chips([]), render=False).api_info()
-    assert "score" in gradio_client.utils.json_schema_to_python_type(schema)
-    fields = schema["properties"]["words"]["items"]["properties"]
-    assert set(chips([WordView(0, "red", "colour", True)])["words"][0]) == set(fields)
 
 
 def test_templates_hold_nothing_to_interpolate():

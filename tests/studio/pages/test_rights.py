@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from studio.pages import memory
-from studio.pages.people import Renamed, Rights
+from studio.pages.people import Rights
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def page(studio):
         with gr.Blocks() as blocks:
             kept, rights, button = memory.build(studio, blocks), Rights(studio), gr.Button("Delete")
             rights.admins(button)
-            rights.wire(kept, Renamed(gr.JSON(visible=False)))
+            rights.wire(kept, gr.JSON(visible=False))
         (line,) = [one for one in blocks.blocks.values() if isinstance(one, gr.HTML)] or [None]
         return button, line, [one.fn for one in blocks.fns.values() if button in one.outputs]
 

@@ -33,7 +33,7 @@ def test_what_no_page_of_ours_would_keep_counts_as_nothing(kept):
 def test_every_order_has_a_name_and_a_reason(scored):
     for order in orders():
         assert order in queue.ORDERS
-        assert scored.annotation.why_next(order).startswith("Next comes")
+        assert scored.annotation.why_next(order).startswith("Queue order: ")
 
 
 def test_filters_offer_what_the_store_has_and_everything(scored):

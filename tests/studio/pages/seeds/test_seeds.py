@@ -39,13 +39,13 @@ def test_a_picture_fills_the_form_beside_the_same_without_projector():
             "method": "projected", "strength": 0.5, "run": "r1"}  # fmt: skip
     fields = seeds_form.of_picture(told, METHODS)
     assert fields == ["a red star", "7", ["none", "projected:r1"], "0.5", "4", "20", "64", "64"]
-    seeds_form.checked(fields)
+    check_grid(*fields)
 
 
 def test_a_picture_that_says_no_seed_leaves_the_first_ones():
     fields = seeds_form.of_picture({"prompt": "a red star", "seed": None}, METHODS)
     assert fields[1:3] == ["1-8", ["none"]]
-    seeds_form.checked(fields)
+    check_grid(*fields)
 
 
 def test_randomise_keeps_how_many_seeds_there_are():
