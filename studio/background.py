@@ -20,7 +20,7 @@ LEAST = 2.0  # seconds of that pause
 class Queue(Generic[Item]):
     """Does `work` on items one after another, in a thread that exists only while there are any."""
 
-    def __init__(self, name: str, work: Callable[[Item], None]) -> None:
+    def __init__(self, name: str, work: Callable[[Item], object]) -> None:
         self.name, self.work = name, work
         self.waiting: deque[Item] = deque()
         self._lock = threading.Lock()

@@ -12,15 +12,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 PROGRAM = "python -m studio"
-PASSED = (
-    "studio",
-    "console",
-    "loading",
-    "key",
-)  # console: of a command; loading, key (`who` as it was sent): of an endpoint
+# console: of a command; loading and key (the `who` that was sent): of an endpoint
+PASSED = ("studio", "console", "loading", "key")
 
 # Who may use an endpoint. Except for EVERYONE the function's `who` is then the caller's name, no longer the key that was sent.
 EVERYONE = "everyone"
@@ -33,6 +29,9 @@ ADMINISTRATORS = "administrators"
 SampleId = Annotated[str, "the sample's id"]
 RunId = Annotated[str, "the run's id"]
 GridId = Annotated[str, "the grid's id"]
+# formats that labels are exported to and imported from; `studio.exchange.transfer` says what is in each
+OutFormat = Literal["jsonl", "csv", "parquet", "dataset", "dpo", "votes", "richhf", "rapidata"]
+InFormat = Literal["jsonl", "csv", "parquet", "dataset", "dpo", "richhf", "rapidata"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

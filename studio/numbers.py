@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
@@ -43,6 +43,11 @@ def text(name: str, value: Any, most: int) -> str:
     return value.strip()
 
 
+def finite(value: Any) -> TypeGuard[float]:
+    """Whether a value is a number, and neither infinite nor nan."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def shown(value: Any) -> str:
     """The value for an error message, shortened to 40 characters."""
     text = ascii(value)
@@ -58,7 +63,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if finite(value) else None
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     return value if isinstance(value, (str, int, bool)) or value is None else str(value)

@@ -25,10 +25,6 @@ _defaults: set[str] = set()
 # ---- readers of the environment's text ----------------------------------------------------------------------------
 
 
-def _text(variable: str, text: str) -> str:
-    return text
-
-
 def _one_of(*choices: str) -> Reader:
     def read(variable: str, text: str) -> str:
         if text not in choices:
@@ -67,8 +63,6 @@ def _device(variable: str, text: str) -> str:
 
 
 def _size(variable: str, text: str) -> str:
-    if text == "auto":
-        return text
     sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if not sides or any(int(s) % 8 or not SIDES[0] <= int(s) <= SIDES[1] for s in sides.groups()):
         raise ValueError(
@@ -81,10 +75,6 @@ def _size(variable: str, text: str) -> str:
 def _folder(variable: str, text: str) -> Path:
     """An absolute path: a default is relative to the project, anything else to the working directory."""
     return ROOT / text if text in _defaults else Path(text).expanduser().absolute()
-
-
-def _examples(variable: str, text: str) -> str:
-    return text if text == "none" else str(_folder(variable, text))
 
 
 def _model(variable: str, text: str) -> str:
@@ -136,14 +126,10 @@ def _hosts(variable: str, text: str) -> str:
     return text
 
 
-def _webhook(variable: str, text: str) -> str:
-    return hosts.check_webhook(text)
-
-
 # ---- the settings -------------------------------------------------------------------------------------------------
 
 
-def _setting(default: str, meaning: str, read: Reader = _text, **options: Any) -> Any:
+def _setting(default: str, meaning: str, read: Reader = lambda variable, text: text, **options: Any) -> Any:
     """A field of `Settings`. default: the text that stands for an unset variable; options: as of `dataclasses.field`."""
     _defaults.add(default)
     metadata = {"default": default, "meaning": meaning, "read": read}
@@ -180,7 +166,7 @@ class Settings:
     examples: str = _setting(
         "data/examples",
         "the example pairs that an empty store begins with, where the models that made them are in use: a folder or none",
-        _examples,
+        lambda variable, text: text if text == "none" else str(_folder(variable, text)),
     )
     device: str = _setting("auto", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps", _device)
     threads: int = _setting("0", "CPU threads of the models; 0 leaves it to torch", _whole(0, 1024))
@@ -201,7 +187,7 @@ class Settings:
         _one_of("auto", "float32", "float16", "bfloat16"),
     )
     size: str = _setting(
-        "auto", "of images: auto (the backbone's own) or WIDTHxHEIGHT, multiples of 8", _size
+        "auto", "of images: auto (the backbone's own) or WIDTHxHEIGHT, multiples of 8", _auto(_size)
     )
     steps: str = _setting(
         "auto",
@@ -297,7 +283,7 @@ class Settings:
     webhook: str = _setting(
         "",
         "an https address that people's new scores are posted to, signed where STUDIO_WEBHOOK_SECRET is set",
-        _webhook,
+        lambda variable, text: hosts.check_webhook(text),
     )
 
     @classmethod

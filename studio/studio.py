@@ -16,7 +16,6 @@ from typing import Any
 
 from data.store import Store, StoreError
 from data.store.locks import sweep
-from studio.access.limits import Limits, visitor
 from studio.access.places import shortened
 from studio.annotation.foreseeing import Foreseeing, Foreseer
 from studio.annotation.labelling import Annotation
@@ -76,11 +75,6 @@ class Studio:
         )
 
     @property
-    def limits(self) -> Limits:
-        """The limits of any visitor; ``studio.access.limits.limits`` knows a signed-in administrator."""
-        return visitor(self.settings)
-
-    @property
     def ready(self) -> bool:
         """Whether the diffuser and the scorer are loaded."""
         return self.models.ready
@@ -128,7 +122,8 @@ class Studio:
             "device": str(self.models.device),
             "samples": self.store.samples.count(),
             "scored": self.store.samples.count(scored=True),
-            "corrections": self.corrections(),
+            # words with a current correction, except on held-out samples, on which nothing is trained
+            "corrections": self.store.tallies.count_corrected(),
             "training": running[0]["id"] if running else None,
         }
         for kind in ("projector", "reward"):
@@ -139,11 +134,6 @@ class Studio:
                 run = self.store.runs.promoted(kind)
                 status |= {kind: run["id"] if run else "shipped", f"{kind}_problem": ""}
         return status
-
-    def corrections(self) -> int:
-        """How many words have a current correction, by people or the simulated annotator, except on held-out samples, on
-        which nothing is trained."""
-        return self.store.tallies.count_corrected()
 
 
 def work_of(kind: str) -> Callable[[Job], dict[str, Any]]:

@@ -42,18 +42,20 @@ class Access:
         self.made = settings.token in ("", "none")
         self.token = secrets.token_hex(16) if self.made else settings.token
         self.needed = limits.token_needed(settings, env)
-        self.any = hosts.is_any(hosts.bound(env))
+        name = hosts.bound(env)
+        ip = hosts.address(name)
+        self.any = ip is not None and ip.is_unspecified  # 0.0.0.0 or ::, every address of this machine
         self.listed = set(settings.host_names)  # their pages may use the studio at any port
-        self.names = {hosts.bound(env), *self.listed}
+        self.names = {name, *self.listed}
 
-    def opened(self, local: str, shared: str | None) -> None:
+    def opened(self, local: str | None, shared: str | None) -> None:
         """Print the administrators' link to each address of the page; the host of a public link becomes an allowed one."""
         for address in filter(None, (local, shared)):
             if self.needed:
                 token = self.token if self.made else "(that of STUDIO_TOKEN)"
                 print(f"For administrators: {address.rstrip('/')}/?token={token}", flush=True)
-        if shared:
-            self.names.add(urlsplit(shared).hostname)
+        if shared and (name := urlsplit(shared).hostname):
+            self.names.add(name)
 
     def refusal(self, request: HTTPConnection) -> str:
         """'' for an allowed request, else the sentence that says why not."""
@@ -74,17 +76,17 @@ class Access:
         return ""
 
     def _allows(self, name: str) -> bool:
-        return hosts.is_loopback(name) or name in self.names or (self.any and hosts.is_address(name))
+        return hosts.is_loopback(name) or name in self.names or (self.any and bool(hosts.address(name)))
 
     def _same_site(self, site: tuple[str, str] | None, authorities: list[tuple[str, str]]) -> bool:
         """Whether a site is the studio itself: under the same name and port, or one that STUDIO_HOSTS names."""
         if site is None:
             return False
-        loopback = hosts.is_loopback(site[0])
-        return site[0] in self.listed or any(
-            site[1] == port and (site[0] == name or (loopback and hosts.is_loopback(name)))
-            for name, port in authorities
-        )
+        if site[0] in self.listed:
+            return True
+        local = hosts.is_loopback(site[0])
+        names = [name for name, port in authorities if port == site[1]]
+        return site[0] in names or (local and any(map(hosts.is_loopback, names)))
 
     def is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
@@ -102,13 +104,9 @@ class Access:
         page = quote(request.scope["path"].rpartition("/")[2])
         url = f"./{page}{'?' + urlencode(others) if others else ''}"
         answer = RedirectResponse(url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        secure = request.scope["scheme"] == "https"
         answer.set_cookie(
-            _cookie(request),
-            self.token,
-            max_age=COOKIE_SECONDS,
-            secure=request.scope["scheme"] == "https",
-            httponly=True,
-            samesite="strict",
+            _cookie(request), self.token, COOKIE_SECONDS, secure=secure, httponly=True, samesite="strict"
         )
         return answer
 

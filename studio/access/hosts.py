@@ -21,11 +21,10 @@ def authority(text: str) -> tuple[str, str] | None:
     if match is None:
         return None
     name = (match[1] or match[2]).lower().removesuffix(".")
-    try:
-        name = str(ipaddress.ip_address(name.strip("[]")))
-    except ValueError:
-        if ":" in name:
-            return None
+    if ip := address(name.strip("[]")):
+        name = str(ip)
+    elif ":" in name:
+        return None
     return (name, match[3] or "") if name else None
 
 
@@ -35,22 +34,18 @@ def origin(text: str) -> tuple[str, str] | None:
     return authority(match[1]) if match else None
 
 
-def is_address(name: str) -> bool:
-    """Whether a name of ``authority`` is an IP address, which no name server can rebind."""
+def address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """A name of ``authority`` as an IP address, which no name server can rebind; None for another name."""
     try:
-        return bool(ipaddress.ip_address(name))
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
+        return None
 
 
 def is_loopback(name: str) -> bool:
     """Whether a name of ``authority`` is this machine's own loopback."""
-    return name == "localhost" or (is_address(name) and ipaddress.ip_address(name).is_loopback)
-
-
-def is_any(name: str) -> bool:
-    """Whether a name means every address of this machine (0.0.0.0, ::)."""
-    return is_address(name) and ipaddress.ip_address(name).is_unspecified
+    ip = address(name)
+    return name == "localhost" or (ip is not None and ip.is_loopback)
 
 
 def bound(env: Mapping[str, str] | None = None) -> str:
@@ -66,9 +61,6 @@ def on_network(env: Mapping[str, str] | None = None) -> bool:
     return not is_loopback(bound(env)) or env.get("GRADIO_SHARE", "").lower() == "true"
 
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
 def check_webhook(text: str) -> str:
     """The address, '' for none; ValueError, which does not repeat it, for an unusable one."""
     text = text.strip()
@@ -78,7 +70,8 @@ def check_webhook(text: str) -> str:
 
     try:
         url = httpx.URL(text)
-        good = bool(url.host) and (url.scheme == "https" or (url.scheme == "http" and url.host in LOCAL))
+        local = url.scheme == "http" and url.host in ("localhost", "127.0.0.1", "::1")
+        good = bool(url.host) and (url.scheme == "https" or local)
     except (httpx.InvalidURL, ValueError):
         good = False
     if not good or "@" in text or url.fragment or len(text) > 2000:

@@ -43,22 +43,26 @@ class Limits:
     side: int
     samples: int | None
 
-    def check_cells(self, images: int) -> None:
-        """ValueError for too many images."""
+    def check_request(self, request: Request, store: Store) -> Request:
+        """The request of a comparison, if this visitor may make it, else ValueError."""
+        self._check(2 * len(request.seeds), request.steps, request, store)
+        return request
+
+    def check_grid(self, request: GridRequest, store: Store) -> GridRequest:
+        """The request of a grid, if this visitor may make it, else ValueError."""
+        self._check(request.total, max(each.steps or 0 for each in request.variants), request, store)
+        return request
+
+    def _check(self, images: int, steps: int, request: Request | GridRequest, store: Store) -> None:
+        """ValueError for too many images, steps or pixels, and where the store, with the images that grids are still to
+        make, is full for visitors."""
         if images > self.cells:
             raise ValueError(f"That is {images} images: {self.cells} at most may be asked for at once here.")
-
-    def check_steps(self, steps: int) -> None:
         if steps > self.steps:
             raise ValueError(f"That is {steps} steps: {self.steps} at most may be asked for here.")
-
-    def check_side(self, *sides: int | None) -> None:
-        for side in sides:
-            if side is not None and side > self.side:
-                raise ValueError(f"That is {side} pixels: images have {self.side} a side at most here.")
-
-    def check_room(self, store: Store) -> None:
-        """ValueError where the store, with the images that grids are still to make, is full for visitors."""
+        side = max(request.width or 0, request.height or 0)
+        if side > self.side:
+            raise ValueError(f"That is {side} pixels: images have {self.side} a side at most here.")
         if self.samples is None:
             return
         waiting = store.grids.cells_waiting()
@@ -68,23 +72,6 @@ class Limits:
                 f"This studio keeps {self.samples} images, and it is full{queued}: look at those that are there, or run a "
                 "studio of your own. Its owner can raise STUDIO_MAX_SAMPLES."
             )
-
-    def check_request(self, request: Request, store: Store, methods: int = 2) -> Request:
-        """The request, if this visitor may make it, else ValueError. methods: images a seed."""
-        self.check_cells(len(request.seeds) * methods)
-        self.check_steps(request.steps)
-        self.check_side(request.width, request.height)
-        self.check_room(store)
-        return request
-
-    def check_grid(self, request: GridRequest, store: Store) -> GridRequest:
-        """The request of a grid, if this visitor may make it, else ValueError."""
-        self.check_cells(request.total)
-        for variant in request.variants:
-            self.check_steps(variant.steps or 0)
-        self.check_side(request.width, request.height)
-        self.check_room(store)
-        return request
 
 
 OFF, SPACE = Limits(256, 100, 2048, None), Limits(32, 50, 1024, 20_000)
@@ -101,14 +88,10 @@ def limits(
 
 def visitor(settings: Settings, env: Mapping[str, str] | None = None) -> Limits:
     """The limits of any visitor."""
-    texts = {
-        "cells": settings.max_cells,
-        "steps": settings.max_steps,
-        "side": settings.max_size,
-        "samples": settings.max_samples,
-    }
     default = SPACE if identity.on_space(env) else OFF
-    return replace(default, **{name: int(text) for name, text in texts.items() if text != "auto"})
+    names = {"cells": "max_cells", "steps": "max_steps", "side": "max_size", "samples": "max_samples"}
+    texts = {limit: getattr(settings, name) for limit, name in names.items()}
+    return replace(default, **{limit: int(text) for limit, text in texts.items() if text != "auto"})
 
 
 class NotYet(ValueError):

@@ -7,11 +7,10 @@ to multiply, but many people may share one.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from studio.access import identity
+from studio.access import hosts, identity
 
 MODELS = "models"  # the concurrency id of what computes: one at a time
 CARRYING = "carrying"  # likewise of exports and imports of the whole store
@@ -59,14 +58,7 @@ def visitor(request: Any, env: Mapping[str, str] | None = None) -> str:
         if account:
             return f"@{account}"
     host = request.client.host if request.client else ""
-    if identity.on_space(env) or _is(host, "is_loopback"):
-        listed = [address.strip() for address in request.headers.get("x-forwarded-for", "").split(",")]
-        return next((address for address in reversed(listed) if _is(address, "is_global")), host)
+    if identity.on_space(env) or hosts.is_loopback(host):
+        listed = [text.strip() for text in request.headers.get("x-forwarded-for", "").split(",")]
+        return next((text for text in reversed(listed) if (ip := hosts.address(text)) and ip.is_global), host)
     return host
-
-
-def _is(address: str, kind: str) -> bool:
-    try:
-        return getattr(ipaddress.ip_address(address), kind)
-    except ValueError:
-        return False

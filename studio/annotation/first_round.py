@@ -41,12 +41,13 @@ def over(steps: list[Step]) -> bool:
 
 def _compare(studio: Studio) -> Step:
     newest = studio.store.samples.find(limit=1)
-    if newest and newest[0]["prompt_set"] != examples.SET:
-        return Step("compare", "Compare", "There are images of your own.", True)
+    done = bool(newest) and newest[0]["prompt_set"] != examples.SET
     says = "Write a prompt; see each seed with and without the projector."
     if newest:
         says = "Look at the examples, then write a prompt of your own."
-    return Step("compare", "Compare", says, False)
+    if done:
+        says = "There are images of your own."
+    return Step("compare", "Compare", says, done)
 
 
 def _correct(studio: Studio) -> Step:
@@ -58,10 +59,11 @@ def _correct(studio: Studio) -> Step:
 
 
 def _retrain(studio: Studio) -> Step:
-    states = {run["state"] for run in studio.store.runs.find(limit=LATEST)
-              if run["kind"] in TRAIN and run["config"].get("source") != "shipped"}  # fmt: skip
+    runs = [run for run in studio.store.runs.find(limit=LATEST) if run["kind"] in TRAIN]
+    states = {run["state"] for run in runs if run["config"].get("source") != "shipped"}
+    says = "Start the whole loop; it takes some minutes."
     if "done" in states:
-        return Step("train", "Retrain", "A training is done: look at what it changed.", True)
-    if states & {"queued", "running"}:
-        return Step("train", "Retrain", "A training is on.", False)
-    return Step("train", "Retrain", "Start the whole loop; it takes some minutes.", False)
+        says = "A training is done: look at what it changed."
+    elif states & {"queued", "running"}:
+        says = "A training is on."
+    return Step("train", "Retrain", says, "done" in states)

@@ -86,11 +86,11 @@ class People:
             raise ValueError(UNKNOWN)
         people = self.store.people
         holds = people.holds(identity.name, identity.digest)
-        if not self._may(identity, holds):
+        allowed = self._may(identity, holds)
+        if allowed and holds is None and not self.store.database.damage:
+            allowed = people.claim(identity.name, identity.digest)  # not where another browser is first
+        if not allowed:
             raise ValueError(_refusal(identity))
-        claims = holds is None and not self.store.database.damage
-        if claims and not people.claim(identity.name, identity.digest):
-            raise ValueError(_refusal(identity))  # another browser was first, this very moment
         return identity.name
 
     def known_as(self, kept: Any) -> str | None:

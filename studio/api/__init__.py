@@ -40,15 +40,12 @@ def endpoints(studio: Studio, loading: Loading) -> dict[str, Callable[..., Any]]
 
 def register(studio: Studio, loading: Loading) -> None:
     """All endpoints, in the page that is being built."""
-    for door, front in zip(ENDPOINTS, endpoints(studio, loading).values(), strict=True):
-        limit = LIMITS[door.line] if door.line else "default"
-        gr.api(
-            front,
-            api_name=door.name,
-            queue=bool(door.line),
-            concurrency_id=door.line or None,
-            concurrency_limit=limit,
-        )
+    fronts = endpoints(studio, loading)
+    for door in ENDPOINTS:
+        line: dict[str, Any] = {}
+        if door.line:
+            line = {"concurrency_id": door.line, "concurrency_limit": LIMITS[door.line]}
+        gr.api(fronts[door.name], api_name=door.name, queue=bool(door.line), **line)
 
 
 def _front(door: Endpoint, studio: Studio, loading: Loading) -> Callable[..., Any]:

@@ -2,13 +2,13 @@
 log of who did so. What stands behind them stands behind the page Library too (``studio.exchange.transfer``)."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import gradio as gr
 
 from studio.access.waiting import CARRYING
 from studio.api.answers import GivenFile, file, given, keyed
-from studio.doors import ADMINISTRATORS, endpoint
+from studio.doors import ADMINISTRATORS, InFormat, OutFormat, endpoint
 from studio.exchange import transfer
 from studio.exchange import webhook as hook
 from studio.numbers import whole
@@ -23,7 +23,7 @@ DryRun = Annotated[bool, "true says what it holds and changes nothing; false res
 def export(
     studio: Studio,
     format: Annotated[
-        Literal["jsonl", "csv", "parquet", "dataset", "dpo", "votes", "richhf", "rapidata"],
+        OutFormat,
         "jsonl (everything, can be imported again), csv, parquet, dataset (a zip with images and a card), dpo (pairs, from labels), votes (pairs, from blind votes), richhf (1 = aligned, 0 = misaligned) or rapidata (high = worse)",
     ] = "jsonl",
     who: str = "",
@@ -45,7 +45,7 @@ def import_(
     key: str,
     file: Annotated[GivenFile, "the file"],
     format: Annotated[
-        Literal["jsonl", "csv", "parquet", "dataset", "dpo", "richhf", "rapidata"],
+        InFormat,
         "jsonl says itself who said what; of csv, parquet, dataset (a zip), dpo, richhf and rapidata all becomes this person's scores or votes",
     ] = "jsonl",
     dry_run: Annotated[bool, "true says what would change and keeps nothing; false takes it over"] = True,

@@ -70,23 +70,14 @@ def grid(
     Returns: id, prompt, seeds, variants: [{name, method, run, strength, guidance, steps}], state: queued, running, stopped, interrupted, done or failed, message, done: images of total, left: seconds, cells: [{seed, variant: a place among variants, sample: its id | null, total: its mean score 0..9 | null}], change: of the other variant against the base: {gain: {estimate, low, high}, wins, ties, losses, won: the share of wins {estimate, low, high}, broken: seeds, mended: seeds, words} | null
     """
     view = studio.grids.get(grid)
-    cells = [
-        {
-            "seed": cell.seed,
-            "variant": cell.variant,
-            "sample": cell.sample.id if cell.sample else None,
-            "total": cell.sample.total if cell.sample else None,
-        }
-        for cell in view.cells
-    ]
+    cells = []
+    for cell in view.cells:
+        id, total = (cell.sample.id, cell.sample.total) if cell.sample else (None, None)
+        cells.append({"seed": cell.seed, "variant": cell.variant, "sample": id, "total": total})
     change = grid_change(view, base, other) if len(view.variants) > 1 and view.done else None
     names = "id prompt seeds state message done total left".split()
-    return {
-        **{name: getattr(view, name) for name in names},
-        "variants": [asdict(variant) for variant in view.variants],
-        "cells": cells,
-        "change": change,
-    }
+    answer = {name: getattr(view, name) for name in names}
+    return {**answer, "variants": list(map(asdict, view.variants)), "cells": cells, "change": change}
 
 
 @endpoint(OWNERS)

@@ -35,8 +35,8 @@ class Call:
         passed: dict[str, Any] = {"console": console} if "console" in names else {}
         if "studio" in names:
             passed["studio"] = commands.studio_of(self.home)
-        found = self.door.work(**passed, **self.door.fixed, **self.values)
-        return Result(found, self.door.text(found)) if self.door.text else found
+        answer = self.door.work(**passed, **self.door.fixed, **self.values)
+        return Result(answer, self.door.text(answer)) if self.door.text else answer
 
 
 def parse(arguments: Sequence[str] | None = None) -> Call | None:
@@ -60,8 +60,8 @@ def application() -> typer.Typer:
     groups = {word: typer.Typer() for word in GROUPS}
     for door in COMMANDS:
         add = groups.get(door.words[0], top).command
-        said = {"help": door.summary, "short_help": door.summary, "epilog": _listed(door.settings)}
-        add(door.words[-1], **said)(_front(door))
+        name, epilog = door.words[-1], _listed(door.settings)
+        add(name, help=door.summary, short_help=door.summary, epilog=epilog)(_front(door))
     for word, summary in GROUPS.items():
         top.add_typer(groups[word], name=word, help=summary, short_help=summary)
     return top

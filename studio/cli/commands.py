@@ -13,7 +13,7 @@ from studio.numbers import whole
 from studio.settings import Settings, settings_table
 from studio.times import moment
 from studio.training.configs import EVALUATIONS, FIELDS
-from studio.training.results import seeds_said
+from studio.training.results import interval, seeds_said
 
 if TYPE_CHECKING:
     from studio.studio import Studio
@@ -257,8 +257,8 @@ def evaluate(
         )
     else:
         text = "\n".join(
-            f"reward model and {name}: Pearson {_span(report[name]['pearson'])}, within a prompt "
-            f"{_span(report[name]['within_prompt'])}, {report[name]['words']} words"
+            f"reward model and {name}: Pearson {interval(report[name]['pearson']) or '-'}, within a prompt "
+            f"{interval(report[name]['within_prompt']) or '-'}, {report[name]['words']} words"
             for name in ("vlm", "human")
             if name in report
         )
@@ -366,19 +366,13 @@ def described(run: dict[str, Any]) -> str:
         lines.append(f"    {note}")
     if heldout:
         base = "none" if heldout["base"] == "none" else "before"
-        lines.append(f"    held-out {heldout['of']}, judged by {heldout['judge']}: {_span(heldout['difference']['words'], '+')} "
-                     f"against {base}")  # fmt: skip
+        gain = interval(heldout["difference"]["words"], "+") or "-"
+        lines.append(f"    held-out {heldout['of']}, judged by {heldout['judge']}: {gain} against {base}")
         for figure, name in (("strict", "every word holds"), ("clean", "and nothing else is there")):
             if figure in heldout["difference"] and figure in heldout.get("against_none", {}):
-                lines.append(f"    {name}: {_span(heldout['difference'][figure], '+')} against {base}, "
-                             f"{_span(heldout['against_none'][figure], '+')} against none")  # fmt: skip
+                gain, in_all = (
+                    interval(heldout[of][figure], "+") or "-" for of in ("difference", "against_none")
+                )
+                lines.append(f"    {name}: {gain} against {base}, {in_all} against none")
         lines += [f"    {line}" for line in seeds_said(heldout)]
     return "\n".join(lines)
-
-
-def _span(estimate: dict[str, float | None], sign: str = "") -> str:
-    if estimate["estimate"] is None:
-        return "-"
-    low, high = estimate["low"], estimate["high"]
-    end = "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
-    return f"{estimate['estimate']:{sign}.3f}{end}"

@@ -7,10 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from core.training.loop import Progress
+from core.progress import Progress, counter
 
 LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
 
@@ -50,21 +49,11 @@ class Console:
 
     def count(self, stage: str) -> Callable[[int, int], None]:
         """An on_progress(done, total)."""
-        began, first = time.monotonic(), []
-
-        def on_count(done: int, total: int) -> None:
-            first.append(done) if not first else None
-            made = done - first[0]
-            left = (time.monotonic() - began) / made * (total - done) if made else 0.0
-            self.report({"stage": stage, "step": done, "total": total, "left": left, "metrics": {}})
-
-        return on_count
+        return counter(self.steps(stage))
 
     def steps(self, stage: str) -> Callable[[Progress], None]:
         """An on_progress(Progress) of core's loops."""
-        return lambda p: self.report(
-            {"stage": stage, "step": p.step, "total": p.total, "left": p.left, "metrics": p.metrics}
-        )
+        return lambda p: self.report({**vars(p), "stage": stage})
 
     def _show(self, text: str, last: bool) -> None:
         now = time.monotonic()

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from studio.cli.commands import Account, person
 from studio.cli.console import Console
-from studio.doors import Result, command
+from studio.doors import InFormat, OutFormat, Result, command
 from studio.times import moment
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ def export(
     studio: "Studio",
     file: Annotated[str, "a file; with --format dataset a new folder"],
     *,
-    format: Annotated[
-        Literal["jsonl", "csv", "parquet", "dataset", "dpo", "votes", "richhf", "rapidata"] | None,
-        "without it: by the file's ending csv or parquet, else jsonl",
-    ] = None,
+    format: Annotated[OutFormat | None, "without it: by the file's ending csv or parquet, else jsonl"] = None,
     no_features: Annotated[bool, "leave out the scorer's hidden states"] = False,
     licence: Licence = None,
     who: Account = None,
@@ -57,9 +54,7 @@ def import_(
     studio: "Studio",
     file: Annotated[str, "the file"],
     *,
-    format: Annotated[
-        Literal["jsonl", "csv", "parquet", "dataset", "dpo", "richhf", "rapidata"], "what the file is"
-    ] = "jsonl",
+    format: Annotated[InFormat, "what the file is"] = "jsonl",
     who: Annotated[
         str | None, "whose scores or votes those of the other formats are; without it the account's name"
     ] = None,

@@ -62,30 +62,20 @@ def examples(
     from studio.studio import Studio
 
     folder = Path(out or ROOT / "data/examples")
-    index = make(
-        Settings.from_env(), folder, Studio, console.count("prompts"), console.stop.is_set, force=force
-    )
+    stop = console.stop.is_set
+    index = make(Settings.from_env(), folder, Studio, console.count("prompts"), stop, force=force)
     size = sum(path.stat().st_size for path in folder.iterdir())
-    checked = index["checked"]
+    images, checked = len(index["samples"]), index["checked"]
     data = {
-        "folder": str(folder),
-        "images": len(index["samples"]),
-        "bytes": size,
-        "made_by": index["made_by"],
-        "checked": checked,
-    }
-    text = "{images} images in {folder}, {kb:.0f} kB. By the detector {right} of {digits} digits ({share:.1%}) are right"
-    text = text.format(**data, **checked, kb=size / 1000, share=share(checked))
-    over = checked["passed_over"]
-    text += (
-        f"; {checked['false_rises']} ▲ are false; {len(over)} prompts were passed over for one or for digits"
+        "folder": str(folder), "images": images, "bytes": size, "made_by": index["made_by"], "checked": checked,
+    }  # fmt: skip
+    right, digits, over = checked["right"], checked["digits"], checked["passed_over"]
+    text = (
+        f"{images} images in {folder}, {size / 1000:.0f} kB. By the detector {right} of {digits} digits "
+        f"({right / max(1, digits):.1%}) are right; {checked['false_rises']} ▲ are false; {len(over)} prompts were passed over "
+        f"for one or for digits{': ' if over else ''}{'; '.join(over)}."
     )
-    return Result(data, f"{text}{': ' if over else ''}{'; '.join(over)}.")
-
-
-def share(checked: dict[str, Any]) -> float:
-    """Of the digits that are right."""
-    return checked["right"] / max(1, checked["digits"])
+    return Result(data, text)
 
 
 @command()
@@ -99,7 +89,7 @@ def ship(
     models, written = studio.models, {}
     for kind in ("reward", "projector"):
         using = models.using(kind)
-        if using.model is None:
+        if using.folder is None:
             raise ValueError(using.problem)
         model: Any = models.open(kind, using.folder).half()
         if kind == "reward":

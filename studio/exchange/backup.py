@@ -18,7 +18,7 @@ from pathlib import Path
 
 from core.jsonfile import parsed
 from data.store import Store, StoreError
-from data.store.database import now
+from data.store.database import now, store_id
 from data.store.locks import work_folder
 from data.store.restore import checked_copy
 from studio.access.places import is_dataset, shortened
@@ -166,7 +166,9 @@ class Backup:
         if stamp == self._done:
             return False
         place = self._place = self._place or place_of(self.settings)
-        names, mark = place.names(), self._mark()
+        with self.store.database.reading() as db:
+            mark = {"store": store_id(db)}
+        names = place.names()
         other = place.read(MARK) if MARK in names else None
         if other is not None and parsed(other, dict, MARK).get("store") != mark["store"]:
             raise ValueError(
@@ -183,10 +185,6 @@ class Backup:
             place.put({DATABASE: copy, MARK: folder / MARK})
         self.problem, self.last, self._done = "", now(), stamp
         return True
-
-    def _mark(self) -> dict[str, str]:
-        with self.store.database.reading() as db:
-            return {"store": db.execute("SELECT id FROM store").fetchone()[0]}
 
     def _stamp(self) -> str:
         """A text that changes whenever anything in the store does."""

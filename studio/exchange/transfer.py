@@ -101,8 +101,7 @@ def export_file(
         "dpo": lambda store: formats.export_dpo(store, path),
         "votes": lambda store: formats.export_votes(store, path),
     }
-    if kind not in write:
-        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
+    _check_format(kind, OUT)
     with studio.store.to_export() as store:
         counts = write[kind](store)
     studio.store.audit.note(who, "export", (name or Path(path).name)[:200], {"format": kind, **counts})
@@ -129,8 +128,7 @@ def export_into(
     studio: Studio, kind: Any, folder: Path, who: str, *, features: bool = True, licence: str = ""
 ) -> tuple[Path, dict[str, Any]]:
     """One file in one of the formats of `OUT`, a dataset as a zip, into this folder; the file and the counts."""
-    if not isinstance(kind, str) or kind not in OUT:
-        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
+    _check_format(kind, OUT)
     path = folder / f"labels-{kind}{OUT[kind][1]}"
     if kind == "dataset":
         return path, export_zip(studio, path, who, licence)
@@ -166,16 +164,19 @@ def import_file(
         "parquet": lambda: formats.import_parquet(store, path, who, dry_run, units=units),
         "dataset": lambda: formats.import_folder(store, path, who, dry_run, units=units),
     }
-    if kind not in read:
-        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(IN)}.")
+    _check_format(kind, IN)
     counts = read[kind]()
     changes = counts.pop("changes")
-    total = sum(
-        counts[n] for n in (("words_new", "words_changed") if kind == "jsonl" else ("new", "changed"))
-    )
+    listed = ("words_new", "words_changed") if kind == "jsonl" else ("new", "changed")
+    total = sum(counts[name] for name in listed)
     if not dry_run:
         store.audit.note(who, "import", (name or Path(path).name)[:200], {"format": kind, **counts})
     return Imported(_summary(kind, counts, dry_run), counts, changes, total - len(changes))
+
+
+def _check_format(kind: Any, formats: Mapping[str, Any]) -> None:
+    if not isinstance(kind, str) or kind not in formats:
+        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(formats)}.")
 
 
 def _summary(kind: str, counts: Mapping[str, int], dry_run: bool) -> str:
@@ -289,13 +290,13 @@ def push(
         raise ValueError("There is no token: make one with the right to write on the Hub, or set HF_TOKEN.")
     if not (secret.isascii() and secret.isprintable() and " " not in secret and len(secret) <= 500):
         raise ValueError("The token has characters that no token has: copy it again.")
-    if api is None:
-        from huggingface_hub import HfApi as api
+    from huggingface_hub import HfApi
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "dataset"
         counts = export_file(studio, "dataset", folder, who, licence=licence)
         try:
-            hub = api(token=secret)
+            hub = (api or HfApi)(token=secret)
             hub.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
             if private and not hub.repo_info(name, repo_type="dataset").private:
                 raise ValueError(

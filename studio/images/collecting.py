@@ -16,11 +16,9 @@ from studio.images.views import GUIDANCE, STEPS, check_side
 from studio.numbers import real, whole
 from studio.settings import Settings
 
-METHODS = ("none", "projected")
-
 
 class Collecting:
-    """Makes many images, in batches, and none twice."""
+    """Sampling of many images in batches, none of them twice."""
 
     def __init__(self, making: Making) -> None:
         self.making = making
@@ -61,17 +59,19 @@ class Collecting:
         strength = real("strength", strength, 0, 1)
         batch = whole("batch", batch or self.settings.batch, 1, 1024)
         first = whole("first seed", first_seed, 0, 2**29)
-        if method not in METHODS:
-            raise ValueError(f"The method {method!r} is not known: choose one of {', '.join(METHODS)}.")
+        if method not in ("none", "projected"):
+            raise ValueError(f"The method {method!r} is not known: choose one of none, projected.")
         prompts = list(dict.fromkeys(scorable(prompt) for prompt in prompts))
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
         diffuser, projector = self.models.diffuser(), self._projector(method)
         height, width = height or diffuser.size[0], width or diffuser.size[1]
         wanted = [(p, s) for p in prompts for s in seeds_for(p, count, evaluation, first)]
-        shared = {"method": method, "steps": steps, "guidance": guidance, "height": height, "width": width}
+        how: dict[str, Any] = {
+            "method": method, "strength": strength, "steps": steps, "guidance": guidance, "height": height, "width": width,
+        }  # fmt: skip
         same = {
-            **shared, "strength": strength if method == "projected" else 0.0, "backbone": diffuser.name[-200:],
+            **how, "strength": strength if method == "projected" else 0.0, "backbone": diffuser.name[-200:],
             "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser), "projector_run": projector.run,
         }  # fmt: skip
         shards.merge(self.making)
@@ -80,7 +80,7 @@ class Collecting:
         done = len(wanted) - len(todo)
         if on_progress:
             on_progress(done, len(wanted))
-        how = {**shared, "strength": strength, "prompt_set": prompt_set, "split": split}
+        how |= {"prompt_set": prompt_set, "split": split}
         sharing = shards.Sharing(self.making, make_share, todo, batch, halt, **how)
 
         def on_part(made: int) -> None:
@@ -113,25 +113,20 @@ class Collecting:
         todo: Sequence[tuple[str, int]],
         batch: int,
         method: str,
-        strength: float,
-        steps: int,
-        guidance: float,
-        height: int,
-        width: int,
+        *,
         prompt_set: str,
         split: str | None,
         halt: Callable[[], bool],
         on_part: Callable[[int], None] = lambda made: None,
+        **sampling: Any,
     ) -> dict[tuple[str, int], str]:
-        """Make and store images of prompts with a seed each, batch by batch; the samples' ids. on_part gets how many
-        are made."""
-        projector, made = self._projector(method), {}
+        """Make and store images of prompts with a seed each, batch by batch; the samples' ids. sampling: the settings of a
+        `Plan`. on_part gets how many are made."""
+        projector = self._projector(method)
+        made: dict[tuple[str, int], str] = {}
         for at in range(0, len(todo), batch):
             pairs = todo[at : at + batch]
-            plan = Plan(
-                [p for p, _ in pairs], [s for _, s in pairs], [method] * len(pairs), strength, steps, guidance,
-                height, width,
-            )  # fmt: skip
+            plan = Plan([p for p, _ in pairs], [s for _, s in pairs], [method] * len(pairs), **sampling)
             try:
                 with self.models.lock:
                     noise, images = self.making.make(plan, projector, None, halt)
@@ -153,5 +148,5 @@ def make_share(
     **how: Any,
 ) -> None:
     """Make this rank's share of the images (prompt and seed each) of `Collecting.collect`."""
-    making = shards.follower(settings, used)
-    Collecting(making).collect_here(ranks.deal(todo, size), size, halt=shards.halting(settings, stop), **how)
+    collecting = Collecting(shards.follower(settings, used))
+    collecting.collect_here(ranks.deal(todo, size), size, halt=shards.halting(settings, stop), **how)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from core.words import CURRENT, moved, split, units
 from data.shapes.scenes import Scene
@@ -41,8 +40,8 @@ NAMED = 3  # words that an opinion names at most
 
 @dataclass(frozen=True)
 class Truth:
-    """words: truth in [0, 1] by word index, of every scored word; strict: all hold; extra: objects not asked for;
-    nothing_else: truth in [0, 1] that the image shows what was asked for and nothing else, and its place."""
+    """The detector's verdict on an image. words: truth in [0, 1] by word index, of every scored word; strict: all hold;
+    extra: objects not asked for; nothing_else: truth in [0, 1] that nothing else is there, and its index, `place`."""
 
     words: dict[int, float]
     strict: bool
@@ -52,7 +51,7 @@ class Truth:
 
     @property
     def mean(self) -> float:
-        """Over the words, as in every figure about words."""
+        """Mean truth of the words, without *nothing else*."""
         return sum(self.words.values()) / len(self.words)
 
     @property
@@ -62,7 +61,7 @@ class Truth:
 
     @property
     def units(self) -> dict[int, float]:
-        """What an annotator is asked: the words, and *nothing else*."""
+        """Truth of all units that an annotator scores: the words, and *nothing else*."""
         return {**self.words, self.place: self.nothing_else}
 
 
@@ -75,13 +74,12 @@ def truth_of(prompt: str, image: np.ndarray, rules: int = CURRENT) -> Truth | No
     if scene is None:
         return None
     verdict = judge(scene, image)
-    return Truth(
-        by_index(prompt, scene, verdict.words, rules), bool(verdict.strict), int(verdict.extra), alone(scene, verdict),
-        len(split(prompt, rules)),
-    )  # fmt: skip
+    words = by_index(prompt, scene, verdict.words, rules)
+    place = len(split(prompt, rules))
+    return Truth(words, bool(verdict.strict), int(verdict.extra), nothing_else(scene, verdict), place)
 
 
-def alone(scene: Scene, verdict: Verdict) -> float:
+def nothing_else(scene: Scene, verdict: Verdict) -> float:
     """Truth of *nothing else*: a third for every fault. A fault is an object that was not asked for, one that is missing,
     or, by as much as it is no shape, one that is half-formed. One object too many is 3 of 9, as in the guidelines."""
     wanted = sum(thing.count for thing in scene.things)
@@ -103,7 +101,7 @@ def by_index(prompt: str, scene: Scene, truths: Sequence[float], rules: int = CU
 
 @dataclass(frozen=True)
 class Opinion:
-    """units: whether each word holds, by its index, and *nothing else*; text: the same in a short line."""
+    """The verdict as a page shows it. units: whether each word holds, by its index, and *nothing else*; text: a short line."""
 
     units: dict[int, bool]
     text: str
@@ -146,7 +144,7 @@ class Detector:
     """The opinions of stored images, kept in memory. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Opinion | None] = OrderedDict()
+        self._kept: dict[str, Opinion | None] = {}  # the one that was looked at longest ago comes first
         self._lock = threading.Lock()
         self._queue: Queue[SampleView] = Queue("detector", self.of)
 
@@ -156,19 +154,19 @@ class Detector:
             return None
         with self._lock:
             if sample.id in self._kept:
-                self._kept.move_to_end(sample.id)
+                self._kept[sample.id] = self._kept.pop(sample.id)
                 return self._kept[sample.id]
-        opinion, path = None, Path(sample.image_path)
+        opinion = None
         try:
-            with Image.open(path) as image:
-                small = max(image.size) <= SIDE
-            opinion = opinion_of(sample.prompt, pictures.read(path), sample.word_rules) if small else None
-        except (OSError, ValueError) as error:
+            image = pictures.read(Path(sample.image_path))
+            if max(image.shape) <= SIDE:
+                opinion = opinion_of(sample.prompt, image, sample.word_rules)
+        except ValueError as error:
             log.warning("The detector cannot look at the image %s: %s", sample.id, error)
         with self._lock:
             self._kept[sample.id] = opinion
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            if len(self._kept) > KEPT:
+                del self._kept[next(iter(self._kept))]
         return opinion
 
     def known(self, samples: Sequence[SampleView]) -> tuple[dict[str, Opinion], bool]:
@@ -178,16 +176,12 @@ class Detector:
             judged = [one for one in samples if one.image_path is not None and speaks(one.prompt)]
             kept = {one.id: self._kept[one.id] for one in judged if one.id in self._kept}
             missing = [one for one in judged if one.id not in kept]
-            queued = {one.id for one in list(self._queue.waiting)}
+            queued = {one.id for one in self._queue.waiting.copy()}
             self._queue.add(one for one in missing if one.id not in queued)
         return {id: opinion for id, opinion in kept.items() if opinion}, bool(missing)
 
 
 def compared(pairs: Sequence[tuple[Opinion, Opinion]]) -> dict[str, int]:
-    """On how many pairs (before, after) more, as many and fewer units hold after."""
-    changes = [after.count - before.count for before, after in pairs]
-    return {
-        "better": sum(change > 0 for change in changes),
-        "same": sum(change == 0 for change in changes),
-        "worse": sum(change < 0 for change in changes),
-    }
+    """The number of pairs (before, after) in which more, as many and fewer units hold after."""
+    signs = Counter(np.sign(after.count - before.count) for before, after in pairs)
+    return {"better": signs[1], "same": signs[0], "worse": signs[-1]}

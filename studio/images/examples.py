@@ -70,9 +70,7 @@ SET = "examples"  # the prompt set of their samples
 INDEX = "index.json"
 FORMAT = 1
 MODELS = ("backbone", "scorer", "projector")
-SHARED = (
-    "strength", "steps", "guidance", "height", "width", "backbone", "backbone_revision", "sampler",
-)  # fmt: skip
+SHARED = ("strength", "steps", "guidance", "height", "width", "backbone", "backbone_revision", "sampler")
 OWN = ("id", "prompt", "word_rules", "seed", "method", "image_sha256", "noise_sha256", "group_id")
 
 Judge = Callable[[str, np.ndarray], Opinion | None]
@@ -105,19 +103,15 @@ def make(
         studio = begin(replace(settings, home=Path(home), examples="none"))
         digests = _digests(settings)
         if None in digests.values():
-            raise ValueError(
-                "Examples are made by models that have a manifest: choose folders that have one."
-            )
+            raise ValueError("Examples are made by models with a manifest: choose folders that have one.")
         sampling = studio.models.sampling()
         settled = (steps or sampling["steps"], sampling["guidance"])
 
         def compared(prompt: str, seeds: list[int]) -> list[Pair]:
             if stop():
                 raise ValueError("Stopped; no example was written.")
-            pairs: list[Pair] = []
-            for update in studio.comparison.compare(check_request(prompt, seeds, *settled)):
-                pairs = update.pairs or pairs
-            return pairs
+            *_, last = studio.comparison.compare(check_request(prompt, seeds, *settled))
+            return last.pairs
 
         kept: dict[str, list[Pair]] = {}
         skipped: dict[str, list[Pair]] = {}  # as they are not true
@@ -132,8 +126,7 @@ def make(
                 f"On {len(skipped)} of the {len(prompts)} prompts the detector finds a ▲ or too many digits false, so "
                 f"{len(kept)} are left and {count} are shown. Train scorer and projector on, or write them all the same (--force)."
             )
-        while len(kept) < count and skipped:
-            prompt = next(iter(skipped))
+        for prompt in list(skipped)[: count - len(kept)]:
             kept[prompt] = skipped.pop(prompt)
         chosen = [pair for pairs in kept.values() for pair in pairs]
         looked, broken = len(chosen), None
@@ -159,18 +152,14 @@ def make(
         for event in studio.store.labels.vlm_scores():
             if event["sample"] in scores:
                 scores[event["sample"]].append(event)
+        false = sum(false_rises(pair, judge) for pair in chosen)
         index = {
             "format": FORMAT,
             "made_by": digests,
             "scorer_version": studio.models.scorer().version,
             **{name: rows[-1][name] for name in SHARED},
             "broken": broken,
-            "checked": {
-                "digits": digits,
-                "right": right,
-                "false_rises": sum(false_rises(pair, judge) for pair in chosen),
-                "passed_over": list(skipped),
-            },
+            "checked": {"digits": digits, "right": right, "false_rises": false, "passed_over": list(skipped)},
             "samples": [_entry(row, scores[row["id"]], tuple(kept)) for row in rows],
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -271,16 +260,6 @@ def _digests(settings: Settings) -> dict[str, str | None]:
 # ---- in the store -------------------------------------------------------------------------------------------------
 
 
-def add(studio: Studio) -> int:
-    """Put the examples into a store that holds nothing else yet; how many are new. Repeated, it adds only what is missing.
-    A problem with them is no reason not to start: it goes to the log."""
-    try:
-        return _add(studio)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("The examples were left out: %s", error)
-        return 0
-
-
 def pairs(studio: Studio) -> list[tuple[str, list[Pair]]]:
     """The example pairs of the store: (prompt, a pair a seed), in the order in which they were made."""
     ids_of: dict[tuple[str, int], dict[str, str]] = {}
@@ -297,30 +276,36 @@ def pairs(studio: Studio) -> list[tuple[str, list[Pair]]]:
 def broken(settings: Settings) -> dict[str, Any]:
     """The pair that was picked because the projector breaks it, and how many were looked at to find it: {prompt, seed,
     looked}; {} for none."""
-    try:
-        pair = read(Path(settings.examples) / INDEX)["broken"] or {}
-        return {"prompt": str(pair["prompt"]), "seed": int(pair["seed"]), "looked": int(pair["looked"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    return _noted(settings, "broken", {"prompt": str, "seed": int, "looked": int})
 
 
 def checked(settings: Settings) -> dict[str, int]:
     """The detector's findings on the examples: {digits, right, false_rises, passed_over: prompts}; {} for none."""
+    return _noted(settings, "checked", {"digits": int, "right": int, "false_rises": int, "passed_over": len})
+
+
+def _noted(settings: Settings, entry: str, fields: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    """The fields of an entry of the index, each read by its function; {} where it is missing or damaged."""
     try:
-        found = read(Path(settings.examples) / INDEX)["checked"]
-        counts = {name: int(found[name]) for name in ("digits", "right", "false_rises")}
-        return {**counts, "passed_over": len(found["passed_over"])}
+        noted = read(Path(settings.examples) / INDEX)[entry]
+        return {name: read_field(noted[name]) for name, read_field in fields.items()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _add(studio: Studio) -> int:
+def add(studio: Studio) -> int:
+    """Put the examples into a store that holds nothing else yet; how many are new. Repeated, it adds only what is missing.
+    A problem with them is no reason not to start: it goes to the log."""
+    folder = Path(studio.settings.examples)
+    try:
+        return _add(studio, folder) if (folder / INDEX).is_file() else 0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("The examples were left out: %s", error)
+        return 0
+
+
+def _add(studio: Studio, folder: Path) -> int:
     settings, store = studio.settings, studio.store
-    if settings.examples == "none":
-        return 0
-    folder = Path(settings.examples)
-    if not (folder / INDEX).is_file():
-        return 0
     index = read(folder / INDEX)
     if index["format"] != FORMAT or index["made_by"] != _digests(settings):
         return 0  # they were made by other models
@@ -331,20 +316,17 @@ def _add(studio: Studio) -> int:
     fresh = [entry for entry in index["samples"] if entry["id"] not in existing]
     rows = []
     for entry in fresh:
-        content = (folder / Path(entry["image"]).name).read_bytes()
-        if pictures.sha256(content) != entry["image_sha256"]:
-            raise ValueError(f"The example {entry['image']} is not the image that the index names.")
+        content = pictures.verified(folder / Path(entry["image"]).name, entry["image_sha256"])
         path = f"images/{entry['id'][:2]}/{entry['id']}.png"
         pictures.write(settings.home / path, content)
         rows.append(_row(index, entry, run, path) | {"split": studio.prompts.split_of(entry["prompt"])})
     store.samples.add(rows)
-    unscored = {row["id"] for row in store.samples.find(prompt_set=SET, scored=False, limit=1000)}
-    store.scores.add(
-        event
-        for entry in index["samples"]
-        if entry["id"] in unscored
-        for event in _events(index, entry, settings)
-    )
+    unscored = {row["id"]: row for row in store.samples.find(prompt_set=SET, scored=False, limit=1000)}
+    name, version = Path(settings.scorer).name, index["scorer_version"]
+    source = {"source": "vlm", "scorer": name, "scorer_version": version}
+    for entry in index["samples"]:
+        if row := unscored.get(entry["id"]):
+            store.scores.add({**event, **source} for event in _events(entry, row))
     if fresh:
         store.audit.note("", "examples", SET, {"samples": len(fresh)})
     return len(fresh)
@@ -354,8 +336,8 @@ def _row(index: Mapping[str, Any], entry: Mapping[str, Any], run: str, path: str
     projected = entry["method"] == "projected"
     return {
         **{name: index[name] for name in SHARED},
-        **{name: entry[name] for name in OWN if name != "word_rules"},
-        **_counted(entry),
+        **{name: entry[name] for name in OWN},
+        "n_words": unit_count(entry),
         "strength": index["strength"] if projected else 0.0,
         "projector_run": run if projected else None,
         "image_path": path,
@@ -363,27 +345,22 @@ def _row(index: Mapping[str, Any], entry: Mapping[str, Any], run: str, path: str
     }
 
 
-def _counted(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What says which units a sample has: its words, and *nothing else* where the index says something of it. The first
-    examples have no word_rules."""
-    prompt, rules = entry["prompt"], entry.get("word_rules", 1)
-    last = max((word["index"] for word in entry["words"]), default=-1)
-    return {"prompt": prompt, "word_rules": rules, "n_words": max(len(split(prompt, rules)), 1 + last)}
+def unit_count(entry: Mapping[str, Any]) -> int:
+    """The number of a sample's units: its words, and *nothing else* where the index has a score of it."""
+    scored = [1 + word["index"] for word in entry["words"]]
+    return max(len(split(entry["prompt"], entry["word_rules"])), *scored)
 
 
-def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Settings) -> list[dict[str, Any]]:
-    texts = {word.index: word.text for word in units_of(_counted(entry))}
+def _events(entry: Mapping[str, Any], row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    texts = {word.index: word.text for word in units_of(row)}
     return [
         {
             "sample": entry["id"],
             "word_index": word["index"],
             "word": texts[word["index"]],
-            "source": "vlm",
             "score": word["score"],
             "distribution": word["distribution"],
             "features": base64.b64decode(word["features"]) if "features" in word else None,
-            "scorer": Path(settings.scorer).name,
-            "scorer_version": index["scorer_version"],
         }
         for word in entry["words"]
     ]

@@ -33,13 +33,13 @@ class Failed:
 
 
 def apart() -> bool:
-    """Whether the GPU is lent to a process of its own."""
+    """Whether this is a ZeroGPU Space, where a forked process has the GPU."""
     return spaces is not None and os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def on_gpu(seconds: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator of methods that a ZeroGPU Space runs in the process with the GPU, within `seconds`. Arguments and result
-    must be picklable; the owner has `models`; an error arrives as a ValueError with its sentence."""
+    """Decorator of methods that a ZeroGPU Space runs in the process with the GPU, for `seconds` at most. Arguments and
+    result must be picklable; the owner has `models`; an error arrives as a ValueError with its sentence."""
 
     def decorated(method: Callable[..., Any]) -> Callable[..., Any]:
         if spaces is None:

@@ -55,13 +55,12 @@ def latents_of(
             unsaved += sum(finite)
             if not all(finite):
                 log.warning("%d images have no finite latents and are left out.", finite.count(False))
-        if unsaved >= KEEP_EVERY:
+        done = min(at + batch, len(missing))
+        if unsaved >= KEEP_EVERY or (unsaved and done == len(missing)):
             save_state(cache, path)
             unsaved = 0
         if on_part:
-            on_part(min(at + batch, len(missing)), len(missing))
-    if unsaved:
-        save_state(cache, path)
+            on_part(done, len(missing))
     return {row["id"]: cache[row["image_sha256"]] for row in rows if row["image_sha256"] in cache}
 
 

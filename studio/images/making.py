@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 from core.diffusion import Diffuser, Text
-from core.noise import draw, second
+from core.evaluation.base import Method
+from core.evaluation.methods import Projected
+from core.noise import draw
 from core.training.loop import Stopped
 from core.words import CURRENT, units
 from data.store import Store
@@ -52,7 +54,7 @@ class Plan:
 
 
 class Making:
-    """Makes images from a plan, and stores them as samples."""
+    """Sampling from a plan, and storage of the images as samples."""
 
     def __init__(self, settings: Settings, store: Store, models: Models, prompts: Prompts) -> None:
         self.settings, self.store, self.models, self.prompts = settings, store, models, prompts
@@ -64,7 +66,7 @@ class Making:
         on_step: Callable[[int, int, Tensor], None] | None,
         stop: Callable[[], bool],
     ) -> tuple[Tensor, np.ndarray]:
-        """The noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
+        """Sample a batch: the noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
         if not gpu.apart():
             return self._make_here(plan, projector, on_step, stop)
         if stop():
@@ -94,16 +96,14 @@ class Making:
         noise = draw(plan.seeds, shape)
         projected = [i for i, method in enumerate(plan.methods) if method == "projected"]
         if projected and plan.strength > 0:
-            seeds = [plan.seeds[i] for i in projected]
-            noise[projected] = project(
-                projector, noise[projected], text.take(projected), seeds, plan.strength
-            )
+            method, seeds = Projected(projector.model, plan.strength), [plan.seeds[i] for i in projected]
+            noise[projected] = method.start(text.take(projected), seeds, shape).noise
         # at strength 0 a projected image has the same latents as the plain one: it is made once
-        rows = list(range(len(plan.seeds)))
-        source = rows
-        if projected and plan.strength == 0 and len(projected) < len(rows):
-            none = {(plan.prompts[i], plan.seeds[i]): i for i in rows if plan.methods[i] == "none"}
-            source = [none.get((plan.prompts[i], plan.seeds[i]), i) for i in rows]
+        source = list(range(len(plan.seeds)))
+        if projected and plan.strength == 0:
+            items = list(zip(plan.prompts, plan.seeds, strict=True))
+            plain = {item: i for i, item in enumerate(items) if plan.methods[i] == "none"}
+            source = [plain.get(item, i) for i, item in enumerate(items)]
         unique = sorted(set(source))
         seeds = [plan.seeds[i] for i in unique]
         latents = diffuser.sample(
@@ -121,9 +121,10 @@ class Making:
         prompt_set: str,
         split: str | None = None,
     ) -> list[str]:
-        """Write images and rows, all rows or none; the ids in order, those of existing samples where they are the same."""
-        both = {"none", "projected"} <= set(plan.methods)
-        group, ids, new = uuid.uuid4().hex if both else None, [], []
+        """Store images and rows, all rows or none; the ids in order, those of existing samples where they are the same."""
+        group = uuid.uuid4().hex if {"none", "projected"} <= set(plan.methods) else None
+        ids: list[str] = []
+        new: list[dict[str, Any]] = []
         for i, image in enumerate(self._as_stored(plan, projector, images)):
             row = self._row(plan, i, projector, image.shape)
             content = pictures.png(image, row)
@@ -169,50 +170,34 @@ class Making:
         }
 
     def same(self, row: Mapping[str, Any], image_sha256: str, image: np.ndarray | None = None) -> str | None:
-        """The id of the stored sample that is this one: it has the same bytes, or, where the image is given, all the same
-        pixels but for rounding, as another size of the batch gives."""
+        """The id of the stored sample that equals this one: the same bytes or, where the image is given, the same pixels but
+        for the rounding of another batch size."""
         rows = self.store.samples.find(
             prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100
         )
         rows = [old for old in rows if old["image_path"] and all(old[name] == row[name] for name in SAME)]
         for old in sorted(rows, key=lambda old: old["image_sha256"] != image_sha256):
-            path = self.settings.home / old["image_path"]
-            same = old["image_sha256"] == image_sha256
+            path, same = self.settings.home / old["image_path"], old["image_sha256"] == image_sha256
             if path.is_file() and (same or (image is not None and _nearly(path, old, image))):
                 return old["id"]
         return None
 
     def _as_stored(self, plan: Plan, projector: Using, images: np.ndarray) -> np.ndarray:
-        """The images, those at strength 0 with the pixels of the stored plain image of the seed, if there is one: the same
-        image must not differ by the rounding of its batch."""
-        projected = [i for i, method in enumerate(plan.methods) if method == "projected"]
-        if plan.strength or not projected:
+        """The images; at strength 0 the pixels of the seed's stored plain image replace theirs, as the same image must not
+        differ by the rounding of its batch."""
+        if plan.strength or "projected" not in plan.methods:
             return images
         images = images.copy()
+        items = list(zip(plan.prompts, plan.seeds, strict=True))
         for i, method in enumerate(plan.methods):
             row = self._row(plan, i, projector, images[i].shape)
             existing = self.same(row, "", images[i]) if method == "none" else None
             if existing:
                 stored = self.store.samples.get(existing)
-                key = (row["prompt"], row["seed"])
-                twins = [j for j in projected if (plan.prompts[j], plan.seeds[j]) == key]
-                images[[i, *twins]] = pictures.read(
-                    self.settings.home / stored["image_path"], stored["image_sha256"]
-                )
+                path = self.settings.home / stored["image_path"]
+                twins = [j for j, item in enumerate(items) if item == items[i]]
+                images[twins] = pictures.read(path, stored["image_sha256"])
         return images
-
-
-def project(
-    projector: Using, noise: Tensor, text: Text, seeds: Sequence[int], strength: float = 1.0
-) -> Tensor:
-    """Projected noise (B, C, H, W) on the CPU."""
-    device = next(projector.model.parameters()).device
-    xi = second(seeds, tuple(noise.shape[1:]))
-    with torch.no_grad():
-        out = projector.model.project(
-            noise.to(device), text.hidden.to(device), text.mask.to(device), xi.to(device), strength
-        )
-    return out.float().cpu()
 
 
 def noises_of(models: Models, store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -221,23 +206,22 @@ def noises_of(models: Models, store: Store, rows: Sequence[Mapping[str, Any]]) -
     groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
-    diffuser, noises = models.diffuser(), {}
+    diffuser = models.diffuser()
+    noises: dict[str, Tensor] = {}
     for (run, strength, height, width), members in groups.items():
-        shape = diffuser.latent_shape(height, width)
-        model = None
+        method = Method()
         if strength > 0:
             try:
-                model = models.open("projector", models.folder_of(store.runs.get(run)))
+                projector = models.open("projector", models.folder_of(store.runs.get(run)))
             except ValueError as error:
                 log.warning("%d samples of projected noise are left out: %s", len(members), error)
                 continue
+            method = Projected(projector, strength)
         for at in range(0, len(members), 64):
             batch = members[at : at + 64]
-            seeds = [row["seed"] for row in batch]
-            noise = draw(seeds, shape)
-            if model is not None:
-                text = encode(diffuser, [row["prompt"] for row in batch])
-                noise = project(Using(model), noise, text, seeds, strength)
+            text = encode(diffuser, [row["prompt"] for row in batch])
+            shape = diffuser.latent_shape(height, width)
+            noise = method.start(text, [row["seed"] for row in batch], shape).noise
             noises.update((row["id"], one) for row, one in zip(batch, noise, strict=True))
     return noises
 
@@ -252,11 +236,11 @@ def _nearly(path: Path, row: Mapping[str, Any], image: np.ndarray) -> bool:
 
 
 def encode(diffuser: Diffuser, prompts: Sequence[str]) -> Text:
-    """The text of a batch; each distinct prompt is encoded once."""
+    """Encoded text of a batch; each distinct prompt is encoded once."""
     distinct = list(dict.fromkeys(prompts))
     return diffuser.encode(distinct).take([distinct.index(prompt) for prompt in prompts])
 
 
 def sampler_of(diffuser: Diffuser) -> str:
-    """The name of a backbone's scheduler."""
+    """The class name of a backbone's scheduler."""
     return type(diffuser.pipe.scheduler).__name__

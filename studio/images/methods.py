@@ -7,7 +7,7 @@ there is none, and as best-noise-of-N-by-reward, the reward model itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.evaluation.controls import OtherText
@@ -39,15 +39,8 @@ CHOOSING = (NOISE, BY_REWARD)
 TEACHER, REWARD = "the backbone's first prediction and the reader", "the reward model"  # what chooses
 # how parts are nested, the outermost first; two of one rank in the order of the name
 RANKS = {
-    "best-of": 0,
-    "lora": 1,
-    "pag": 2,
-    "autoguidance": 2,
-    NOISE: 3,
-    BY_REWARD: 3,
-    "projected": 3,
-    "none": 4,
-}
+    "best-of": 0, "lora": 1, "pag": 2, "autoguidance": 2, NOISE: 3, BY_REWARD: 3, "projected": 3, "none": 4,
+}  # fmt: skip
 PART = re.compile(r"(best-noise-of|best-of|lora|pag|autoguidance|projected|none)(?:-([0-9.]+))?(-by-reward)?")
 
 
@@ -56,12 +49,10 @@ def build(studio: Studio, names: Iterable[str], *, strength: float = 1.0) -> lis
 
     ValueError with the known names for one that is unknown, and with what to do where its model is missing.
     """
-    strength = real("strength", strength, 0, 1)
-    plans = [parse(name) for name in names]
-    makers = Makers(studio.models, strength)
+    makers = Makers(studio.models, real("strength", strength, 0, 1))
     methods: dict[str, Method] = {}
-    for plan in plans:
-        method = makers.assemble(plan)
+    for parts in [parse(name) for name in names]:
+        method = makers.assemble(parts)
         methods.setdefault(method.name, method)
     return list(methods.values())
 
@@ -114,7 +105,7 @@ def _numbered(match: re.Match[str]) -> bool:
 
 
 class Makers:
-    """Makes methods. Models are opened when a part needs them, and the reward model is digested once."""
+    """Factory of methods. Models are opened when a part needs them, and the reward model is digested once."""
 
     def __init__(self, models: Models, strength: float) -> None:
         self.models, self.strength = models, strength
@@ -129,37 +120,31 @@ class Makers:
         return method
 
     def _part(self, part: str, number: str | None, base: Method | None) -> Method:
-        """A part around a base."""
-        make: dict[str, Callable[[], Method]] = {
-            "none": none,
-            "projected": lambda: projected(
-                self.model("projector"),
-                self.strength if number is None else real("strength", number, 0, 1),
-                base=base,
-            ),
-            "best-of": lambda: best_of(whole("number of images", number, 1, MOST), base=base),
-            NOISE: lambda: best_noise_of(whole("number of noises", number, 1, MOST), self.chooser(), base),
-            BY_REWARD: lambda: best_noise_of(
-                whole("number of noises", number, 1, MOST), self.chooser(BY_REWARD), base, named(part, number)
-            ),
-            "pag": lambda: guided("pag", self.scale(number), base),
-            "autoguidance": lambda: guided("autoguidance", self.scale(number), base),
-            "lora": lambda: tuned(self.model("lora"), base=base),
-        }
-        return make[part]()
+        """The method of one part, wrapped around a base."""
+        if part == "projected":
+            strength = self.strength if number is None else real("strength", number, 0, 1)
+            return projected(self.model("projector"), strength, base=base)
+        if part == "best-of":
+            return best_of(whole("number of images", number, 1, MOST), base=base)
+        if part in CHOOSING:
+            name = named(part, number) if part == BY_REWARD else None
+            return best_noise_of(whole("number of noises", number, 1, MOST), self.chooser(part), base, name)
+        if part in ("pag", "autoguidance"):
+            return guided(part, None if number is None else real("scale", number, 0, 100), base)
+        return tuned(self.model("lora"), base=base) if part == "lora" else none()
 
     def model(self, kind: str) -> Any:
         """The model in use; ValueError with the sentence that says why there is none."""
         using = self.models.using(kind)
         if using.model is None:
-            why = using.problem or (
+            none_used = (
                 f"There is no {kind} in use: train one (python -m studio train {kind}) and promote it."
             )
-            raise ValueError(f"{why} Or leave the methods with it out.")
+            raise ValueError(f"{using.problem or none_used} Or leave the methods with it out.")
         return using.model
 
     def chooser(self, by: str = NOISE) -> Any:
-        """What chooses a noise: the teacher of the reward model in use where it has one and `by` allows it, else itself."""
+        """The chooser of a noise: the teacher of the reward model in use where it has one and `by` allows it, else itself."""
         if by not in self._choosers:
             reward = self.model("reward")
             teacher = self.teacher() if by == NOISE else None
@@ -169,11 +154,6 @@ class Makers:
     def teacher(self) -> Teacher | None:
         """The teacher of the reward model, or None."""
         return self.models.teacher().model
-
-    @staticmethod
-    def scale(number: str | None) -> float | None:
-        """A guidance scale; None is the kind's own."""
-        return None if number is None else real("scale", number, 0, 100)
 
 
 def projects(method: str) -> bool:

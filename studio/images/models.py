@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,18 +101,13 @@ class Models:
         with self._loading:
             if self._diffuser is None:
                 libraries()
-                _need("The diffusion model", self.settings.backbone, "diffuser", "STUDIO_BACKBONE")
                 settings = self.settings
+                _need("The diffusion model", settings.backbone, "diffuser", "STUDIO_BACKBONE")
                 self._diffuser = Diffuser.load(
-                    settings.backbone,
-                    self.device,
-                    self.dtype,
-                    revision=settings.revision or None,
-                    variant=settings.variant or None,
-                    offload=settings.offload,
-                    slicing=settings.slicing == "yes",
+                    settings.backbone, self.device, self.dtype, revision=settings.revision or None,
+                    variant=settings.variant or None, offload=settings.offload, slicing=settings.slicing == "yes",
                     size=settings.sides,
-                )
+                )  # fmt: skip
             return self._diffuser
 
     def share(self, other: Models) -> None:
@@ -150,9 +145,9 @@ class Models:
                 name = "" if settings.scorer_model == "auto" else settings.scorer_model
                 key = os.environ.get("STUDIO_SCORER_KEY", "").strip()
                 self._scorer = EndpointScorer(settings.scorer, name, key, parallel=settings.scorer_parallel)
-            if self._scorer is None:
+            elif self._scorer is None:
                 libraries()
-                _need("The scorer", self.settings.scorer, "scorer", "STUDIO_SCORER")
+                _need("The scorer", settings.scorer, "scorer", "STUDIO_SCORER")
                 dtype = None if settings.scorer_dtype == "auto" else settings.scorer_dtype
                 revision = settings.scorer_revision or None
                 self._scorer = VLMScorer.load(settings.scorer, self.device, dtype, revision)
@@ -164,10 +159,10 @@ class Models:
             run = self.store.runs.promoted(kind)
             if run is None and kind not in NETWORKS:
                 return Using()  # no calibrator and no LoRA is shipped
-            folder = self.folder_of(run) if run else Path(getattr(self.settings, kind))
+            folder = self.folder_in_use(kind, run)
             manifest = folder / checkpoint.MANIFEST
             stamp = manifest.stat().st_mtime_ns if manifest.is_file() else None
-            key = (run["id"] if run else None, str(folder), stamp)
+            key = (run["id"] if run else None, folder, stamp)
             if kind not in self._using or self._using[kind][0] != key:
                 self._using[kind] = (key, self._open(kind, folder, run))
             return self._using[kind][1]
@@ -180,23 +175,19 @@ class Models:
             if reward.model is None or reward.folder is None:
                 return Using(problem=reward.problem)
             if self._teacher[0] is not reward.model:
-                self._teacher = (reward.model, self._open_teacher(reward))
+                from core.foresight import Teacher  # with diffusers, which a start does not wait for
+
+                try:
+                    using = replace(reward, model=Teacher.of_reward(reward.folder, self.diffuser()))
+                except ValueError as error:
+                    using = Using(problem=shortened(str(error)))
+                self._teacher = (reward.model, using)
             return self._teacher[1]
-
-    def _open_teacher(self, reward: Using) -> Using:
-        from core.foresight import Teacher  # with diffusers, which a start does not wait for
-
-        try:
-            teacher = Teacher.of_reward(reward.folder, self.diffuser())
-        except ValueError as error:
-            return Using(problem=shortened(str(error)))
-        return Using(teacher, reward.run, reward.name, reward.folder)
 
     def taught(self) -> bool:
         """Whether the reward model in use has a teacher. Loads nothing."""
-        run = self.store.runs.promoted("reward")
         try:
-            folder = self.folder_of(run) if run else self.settings.reward
+            folder = self.folder_in_use("reward", self.store.runs.promoted("reward"))
         except ValueError:
             return False
         return (folder / "teacher" / "reader").is_dir()
@@ -206,7 +197,7 @@ class Models:
         run = self.store.runs.get(run_id) if run_id else None
         if run is None and kind not in NETWORKS:
             return Using()
-        return self._open(kind, self.folder_of(run) if run else Path(getattr(self.settings, kind)), run)
+        return self._open(kind, self.folder_in_use(kind, run), run)
 
     def _open(self, kind: str, folder: Path, run: dict[str, Any] | None) -> Using:
         name = run["id"] if run else SHIPPED
@@ -250,6 +241,10 @@ class Models:
             )
         return self.settings.home / run["checkpoint"]
 
+    def folder_in_use(self, kind: str, run: dict[str, Any] | None) -> Path:
+        """The folder of the checkpoint of a run, None for the shipped model of this kind."""
+        return self.folder_of(run) if run else Path(getattr(self.settings, kind))
+
     def recorded(self, kind: str, folder: Path, run: dict[str, Any] | None) -> str:
         """The id of the run that stands for a checkpoint in the store. A shipped checkpoint gets a run too, so that a
         sample names the very weights that made it."""
@@ -264,13 +259,8 @@ class Models:
         try:
             with self.store.database.writing():
                 self.store.runs.new(kind, {"source": SHIPPED}, id=id)
-                self.store.runs.update(
-                    id,
-                    state="done",
-                    checkpoint=str(folder),
-                    checkpoint_sha256=sha256,
-                    message="Comes with the project.",
-                )
+                about = {"checkpoint": str(folder), "checkpoint_sha256": sha256}
+                self.store.runs.update(id, state="done", message="Comes with the project.", **about)
         except ValueError:  # another process was first
             self.store.runs.get(id)
         return id
@@ -299,9 +289,8 @@ def class_of(kind: str) -> Any:
     from core.networks.reward import RewardModel
     from core.training.lora import Adapter
 
-    return {"projector": NoiseProjector, "reward": RewardModel, "calibrator": Calibrator, "lora": Adapter}[
-        kind
-    ]
+    classes = {"projector": NoiseProjector, "reward": RewardModel, "calibrator": Calibrator, "lora": Adapter}
+    return classes[kind]
 
 
 def _need(what: str, source: str, stage: str, variable: str) -> None:

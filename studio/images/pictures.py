@@ -17,7 +17,7 @@ TEXT_KEY = "studio"
 
 
 def png(image: np.ndarray, made_by: dict[str, Any]) -> bytes:
-    """A PNG of uint8 (H, W, 3) whose text says, as JSON, how to make it again."""
+    """PNG of an image uint8 (H, W, 3), with the settings that make it again as JSON in its text `studio`."""
     text = PngImagePlugin.PngInfo()
     text.add_text(TEXT_KEY, json.dumps(made_by, sort_keys=True))
     file = io.BytesIO()
@@ -26,7 +26,7 @@ def png(image: np.ndarray, made_by: dict[str, Any]) -> bytes:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file atomically and durably: under a temporary name, forced to disk, renamed, the name forced to disk too."""
+    """Atomic and durable write: a temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -44,7 +44,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def without_text(path: str | Path) -> bytes | None:
-    """An image as a PNG without any text; None where its file cannot be read."""
+    """PNG of a stored image without text; None where its file cannot be read."""
     file = io.BytesIO()
     try:
         with Image.open(path) as image:
@@ -58,16 +58,26 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read(path: Path, expected_sha256: str | None = None) -> np.ndarray:
-    """The image as uint8 (H, W, 3); ValueError with a sentence where the file is gone or has another hash."""
+def verified(path: Path, expected_sha256: str | None = None) -> bytes:
+    """The bytes of an image's file; ValueError with a sentence where it is gone or has another hash."""
     try:
         content = path.read_bytes()
-        if expected_sha256 is not None and sha256(content) != expected_sha256:
-            raise ValueError(f"The image {path.name} was changed after it was stored: put the original back.")
-        with Image.open(io.BytesIO(content)) as image:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if expected_sha256 is not None and sha256(content) != expected_sha256:
+        raise ValueError(f"The image {path.name} was changed after it was stored: put the original back.")
+    return content
+
+
+def read(path: Path, expected_sha256: str | None = None) -> np.ndarray:
+    """The image as uint8 (H, W, 3); ValueError like `verified`."""
+    try:
+        with Image.open(io.BytesIO(verified(path, expected_sha256))) as image:
             return np.asarray(image.convert("RGB"))
     except OSError as error:
-        reason = error.strerror or "it is no image"
-        raise ValueError(
-            f"The image {path.name} cannot be read ({reason}): put it back, or make it again."
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> ValueError:
+    reason = error.strerror or "it is no image"
+    return ValueError(f"The image {path.name} cannot be read ({reason}): put it back, or make it again.")

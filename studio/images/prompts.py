@@ -36,11 +36,11 @@ class Prompts:
         return {prompt: split_of(prompt) if scene_of(prompt) else hashed(prompt) for prompt in prompts}
 
     def split_of(self, prompt: str) -> str:
-        """train, validation or heldout."""
+        """The split of a prompt: train, validation or heldout."""
         return self.own.get(composed(prompt)) or split_of(prompt)
 
     def trains(self, prompt: str) -> bool:
-        """Whether training uses it, to learn on or to stop by, labelled or not."""
+        """Whether training uses a prompt, to learn on or to stop by, labelled or not."""
         if (prompt := composed(prompt)) in self.own:
             return self.own[prompt] != "heldout"
         return scene_of(prompt) is not None and split_of(prompt) != "heldout"
@@ -73,7 +73,7 @@ def scene_of(prompt: str) -> Scene | None:
 
 
 def split_of(prompt: str) -> str:
-    """train, validation or heldout."""
+    """The split of a prompt of the shapes world; train for any other."""
     scene = scene_of(prompt)
     return scene.split if scene else "train"
 
@@ -94,9 +94,9 @@ def without(prompts: Iterable[str], trained: Iterable[str]) -> list[str]:
     """The prompts that were not trained on; for shapes, none whose composition was trained on in any phrasing."""
     trained = {composed(prompt) for prompt in trained}
     compositions = {scene.composition for scene in map(scene_of, trained) if scene}
-    untrained = []
-    for prompt in prompts:
+
+    def used(prompt: str) -> bool:
         scene = scene_of(prompt)
-        if composed(prompt) not in trained and not (scene and scene.composition in compositions):
-            untrained.append(prompt)
-    return untrained
+        return composed(prompt) in trained or (scene is not None and scene.composition in compositions)
+
+    return [prompt for prompt in prompts if not used(prompt)]

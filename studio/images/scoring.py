@@ -27,7 +27,7 @@ Stop = Callable[[], bool] | threading.Event | None
 
 
 def asked(stop: Stop) -> Callable[[], bool]:
-    """Whether to stop, as a function, from a function, an event or None."""
+    """A function that says whether to stop, from a function, an event or None."""
     if stop is None:
         return lambda: False
     return stop.is_set if isinstance(stop, threading.Event) else stop
@@ -37,11 +37,10 @@ def asked(stop: Stop) -> Callable[[], bool]:
 
 
 class Scoring:
-    """Asks the scorer about stored images."""
+    """Word scores of stored images by the scorer."""
 
     def __init__(self, making: Making) -> None:
-        """making: takes over what other ranks have made and scored."""
-        self.making = making
+        self.making = making  # takes over what other ranks have made and scored
         self.settings, self.store, self.models = making.settings, making.store, making.models
 
     def score(
@@ -70,9 +69,8 @@ class Scoring:
         scorer, halt, count = self.models.scorer(), asked(stop), 0
         unanswered: Unanswered | None = None
         wanted = None if sample_ids is None else list(dict.fromkeys(sample_ids))
-        rows = self.store.samples.find(
-            ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False
-        )
+        version = scorer.version
+        rows = self.store.samples.find(ids=wanted, scorer_version=version, limit=10_000_000, newest=False)
         if wanted is not None and len(rows) < len(wanted):
             for id in wanted:
                 self.store.samples.get(id)  # ValueError where there is none
@@ -153,9 +151,9 @@ def score_share(
 ) -> None:
     """Score this rank's share of the samples; one that cannot be read is an error where the samples were named."""
     rows = ranks.deal(rows, size)
-    making = shards.follower(settings, used, rows)
+    scoring = Scoring(shards.follower(settings, used, rows))
     ids = [row["id"] for row in rows] if named else None
-    Scoring(making).score_here(ids, stop=shards.halting(settings, stop), lock=True)
+    scoring.score_here(ids, stop=shards.halting(settings, stop), lock=True)
 
 
 def missing_notes(
@@ -232,9 +230,10 @@ def events_for(
     ]
     if not usable:
         return []
-    hidden = np.stack([hidden_of(row) for row in usable]) if model.report["hidden"] else None
+    states = [state for state in map(hidden_of, usable) if state is not None]
     distributions = np.array([row["distribution"] for row in usable])
-    calibrated = model.apply(distributions, hidden, [kind_of(row) for row in usable])
+    hidden = np.stack(states) if model.report["hidden"] else None
+    calibrated = model.apply(distributions, hidden, [kind for kind in map(kind_of, usable) if kind])
     return [
         {
             "sample": row["sample"],

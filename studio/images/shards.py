@@ -8,16 +8,18 @@ which a rank was killed, at its next start. So finished work is never lost, and 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from core import ranks
 from data.exchange import shards
+from data.store import Store
 from studio.images import pictures
 from studio.images.making import Making
 from studio.images.models import Models
@@ -30,50 +32,28 @@ KINDS = ("projector", "reward", "calibrator")
 
 
 class Shard:
-    """A rank's stand-in for the store: it reads what rank 0 sent, and writes to a folder."""
+    """A rank's stand-in for the store: it reads the rows and runs that rank 0 sent, and writes new rows to a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.samples, self.runs = ShardSamples(self), ShardRuns()
-        self.scores, self.missing = ShardWriter(self, "events"), ShardWriter(self, "missing")
+        self.rows: Sequence[Mapping[str, Any]] = ()  # the samples of this rank's share
+        self.used: Mapping[
+            str, Any
+        ] = {}  # the run of each kind that is in use; rank 0 has recorded the shipped ones
+        self.samples = SimpleNamespace(find=self._samples, add=partial(self.write, "samples"))
+        self.scores = SimpleNamespace(add=partial(self.write, "events"))
+        self.missing = SimpleNamespace(add=partial(self.write, "missing"))
+        self.runs = SimpleNamespace(promoted=lambda kind: self.used.get(kind), get=self._run)
 
     def write(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
         if rows := list(rows):
             name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # names are in the order of writing
             pictures.write(self.folder / name, shards.written(kind, rows))
 
-
-class ShardWriter:
-    """Writes new rows of one kind to the folder."""
-
-    def __init__(self, shard: Shard, kind: str) -> None:
-        self._shard, self._kind = shard, kind
-
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._shard.write(self._kind, rows)
-
-
-class ShardSamples(ShardWriter):
-    """The samples of this rank's share; new ones go to the folder."""
-
-    def __init__(self, shard: Shard) -> None:
-        super().__init__(shard, "samples")
-        self.rows: Sequence[Mapping[str, Any]] = ()
-
-    def find(self, **_: Any) -> list[dict[str, Any]]:
+    def _samples(self, **_: Any) -> list[dict[str, Any]]:
         return [dict(row) for row in self.rows]
 
-
-class ShardRuns:
-    """The runs that are in use. Rank 0 has recorded the shipped models before it shares work out."""
-
-    def __init__(self) -> None:
-        self.used: Mapping[str, Any] = {}
-
-    def promoted(self, kind: str) -> dict[str, Any] | None:
-        return self.used.get(kind)
-
-    def get(self, id: str) -> dict[str, Any]:
+    def _run(self, id: str) -> dict[str, Any]:
         runs = (run for run in self.used.values() if run and run["id"] == id)
         return next(runs, {"id": id, "metrics": {}})
 
@@ -98,7 +78,8 @@ class Sharing:
         batches of `size`. An error before `end` leaves their shards for the next start."""
         self.making, self.halt = making, halt
         self.shared = ranks.world() > 1 and ranks.rank() == 0 and len(items) > size
-        self.mine, self._ids = list(items), set()
+        self.mine = list(items)
+        self._ids: set[str] = set()
         if self.shared:
             used = {kind: making.store.runs.promoted(kind) for kind in KINDS}
             (folder_of(making.settings.home) / STOP).unlink(missing_ok=True)
@@ -129,8 +110,8 @@ def merge(making: Making, home: Path | None = None) -> set[str]:
     Left out are samples that the store has already (made elsewhere from the same seed and settings in the same bytes),
     and those whose image is gone or damaged, which will be made again.
     """
-    own, ids = making.settings.home, set()
-    home = home or own
+    own = making.settings.home
+    home, ids = home or own, set[str]()
     for path in sorted(folder_of(home).glob("rank-*/*.json"), key=lambda p: p.name):
         with contextlib.suppress(FileNotFoundError):  # another process was first
             batch = shards.read(path)
@@ -167,15 +148,16 @@ def follower(settings: Settings, used: Mapping[str, Any], rows: Sequence[Mapping
     """Makes images with a shard in place of the store. used: the run of each kind that is in use; rows: the samples that
     this rank reads."""
     shard, making = _following(settings)
-    shard.runs.used, shard.samples.rows = used, rows
+    shard.used, shard.rows = used, rows
     return making
 
 
-@functools.lru_cache(maxsize=1)
+@lru_cache(maxsize=1)
 def _following(settings: Settings) -> tuple[Shard, Making]:
     """Cached, as the models are loaded once."""
     shard = Shard(folder_of(settings.home) / f"rank-{ranks.rank()}")
-    return shard, Making(settings, shard, Models(settings, shard), Prompts(settings.prompts, settings.world))
+    store = cast(Store, shard)  # it has what making and scoring ask of a store
+    return shard, Making(settings, store, Models(settings, store), Prompts(settings.prompts, settings.world))
 
 
 def halting(settings: Settings, stop: Callable[[], bool] | None) -> Callable[[], bool]:

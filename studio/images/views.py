@@ -196,17 +196,11 @@ def check_request(
     noise: Any = "projected",
 ) -> Request:
     """A Request from the inputs of a page or a command line; ValueError with a sentence for each bad one."""
-    prompt = scorable(prompt)
     return Request(
-        prompt=prompt,
-        seeds=seeds_from(seeds),
-        steps=whole("number of steps", steps, *STEPS),
-        guidance=real("guidance", guidance, *GUIDANCE),
-        strength=real("strength", strength, 0.0, 1.0),
-        width=check_side("width", width),
-        height=check_side("height", height),
-        noise=noise_choice(noise),
-    )
+        scorable(prompt), seeds_from(seeds), whole("number of steps", steps, *STEPS),
+        real("guidance", guidance, *GUIDANCE), real("strength", strength, 0.0, 1.0),
+        check_side("width", width), check_side("height", height), noise_choice(noise),
+    )  # fmt: skip
 
 
 def noise_choice(name: Any) -> str:
@@ -236,30 +230,19 @@ def word_views(prompt: str, diffuser: Diffuser | None, rules: int = CURRENT) -> 
     """The words of a prompt and *nothing else*; without a diffuser all count as seen and known."""
     words = units(prompt, rules)
     places = [locate(tokenizer, prompt, words) for tokenizer in (diffuser.tokenizers if diffuser else [])]
-    return [
-        WordView(
-            word.index,
-            word.text,
-            word.kind,
-            word.scored,
-            seen=all(found[i].seen for found in places),
-            known=all(found[i].known for found in places),
-        )
-        for i, word in enumerate(words)
-    ]
+    views = []
+    for i, word in enumerate(words):
+        seen, known = all(place[i].seen for place in places), all(place[i].known for place in places)
+        views.append(WordView(word.index, word.text, word.kind, word.scored, seen, known))
+    return views
 
 
 def unknown_words(words: Sequence[WordView]) -> list[str]:
     """Sentences for the words that the model cannot show."""
-    foreign = [w.text for w in words if w.scored and not w.known]
-    late = [w.text for w in words if w.scored and w.known and not w.seen]
-    notes = []
-    if foreign:
-        named = ", ".join(dict.fromkeys(foreign[:8]))
-        notes.append(
-            f"The model never saw the words {named}; it cannot be expected to show them. Use words it knows."
-        )
-    if late:
-        named = ", ".join(dict.fromkeys(late[:8]))
-        notes.append(f"The prompt is too long for the model, which does not read {named}. Shorten it.")
-    return notes
+    unknown = [w.text for w in words if w.scored and not w.known]
+    unread = [w.text for w in words if w.scored and w.known and not w.seen]
+    notes = {
+        "The model never saw the words {}; it cannot be expected to show them. Use words it knows.": unknown,
+        "The prompt is too long for the model, which does not read {}. Shorten it.": unread,
+    }
+    return [note.format(", ".join(dict.fromkeys(texts[:8]))) for note, texts in notes.items() if texts]

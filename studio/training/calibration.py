@@ -13,7 +13,6 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,10 +108,6 @@ def contradictions(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{words} scores of people that are {OPPOSITE} or more points apart, of which the lower median counts: go through "
         "them by the order “disagreement” on Annotate, and set gold where one of them is right."
     )
-
-
-def load(folder: Path) -> Calibrator:
-    return Calibrator.load(folder)
 
 
 def row_of(row: Mapping[str, Any]) -> Row:

@@ -44,6 +44,8 @@ class Field:
         return real(name, value, low, high)
 
 
+CORRECTED = ("human", "confirmed", "simulated")  # sources of corrected labels
+
 _SEED = {"seed": Field(0, (0, 2**31 - 1), "of weights, order and noise")}
 _SCORES = {
     "correction_weight": Field(1.0, (0, 1000), "how much more a corrected word counts than a scored one"),
@@ -194,16 +196,18 @@ class Kind(NamedTuple):
     check: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def check_benchmark(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Like `check_config`, for the benchmark."""
-    return _checked("benchmark", BENCHMARK, config)
-
-
 def with_own(
     fields: Mapping[str, Field], sampling: Mapping[str, Any], config: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """A configuration with the backbone's own sampling (`Models.sampling`) for what was not chosen."""
     return {**{name: value for name, value in sampling.items() if name in fields}, **(config or {})}
+
+
+def check_config(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The whole configuration of a kind of training, with defaults; ValueError for an unknown field or a bad value."""
+    if kind not in FIELDS:
+        raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
+    return _checked(f"{kind} training", FIELDS[kind], config)
 
 
 def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -213,11 +217,9 @@ def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, A
     return _checked(f"{kind} evaluation", EVALUATIONS[kind], config)
 
 
-def check_config(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The whole configuration of a kind, with defaults; ValueError for an unknown field or a bad value."""
-    if kind not in FIELDS:
-        raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
-    return _checked(f"{kind} training", FIELDS[kind], config)
+def check_benchmark(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Like `check_config`, for the benchmark."""
+    return _checked("benchmark", BENCHMARK, config)
 
 
 def _checked(what: str, fields: Mapping[str, Field], config: Mapping[str, Any] | None) -> dict[str, Any]:

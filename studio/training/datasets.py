@@ -26,13 +26,13 @@ from studio.access.places import shortened
 from studio.images.latents import latents_of
 from studio.images.making import noises_of, sampler_of
 from studio.images.scoring import kind_of
+from studio.training.configs import CORRECTED
 from studio.training.replay import Replay
 
 if TYPE_CHECKING:
     from studio.studio import Studio
 
 log = logging.getLogger("studio")
-CORRECTED = ("human", "confirmed", "simulated")
 ENOUGH = 100  # labels of people on validation prompts from which they, not the scorer's, choose a model
 PARTLY = "judged in part"  # the one reason for which only the scores of people are left out
 SAMPLING = ("steps", "guidance", "sampler")

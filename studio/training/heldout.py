@@ -53,7 +53,8 @@ def judge_of(studio: Studio, prompts: Sequence[str]) -> tuple[Judge, str]:
 
         def by_detector(prompt: str, image: np.ndarray) -> dict[str, Any] | None:
             truth = truth_of(prompt, image)
-            return truth and {"strict": truth.strict, "words": truth.words, "extra": truth.extra}
+            assert truth is not None, "the prompt is of the shapes world"
+            return {"strict": truth.strict, "words": truth.words, "extra": truth.extra}
 
         return by_detector, "detector"
     scorer = studio.models.scorer()
@@ -103,10 +104,10 @@ def _shown(
 ) -> list[dict[str, Any]]:
     """Images of changed seeds, before and after, in the run's folder: {prompt, seed, whole, before, after}, the last two
     being the files' names. A seed that is judged differently when its images are made again is left out."""
-    prompts, seeds = [one["prompt"] for one in changed], [one["seed"] for one in changed]
     if not changed:
         return []
-    methods = {"before": none() if before is None else _method(before), "after": _method(after)}
+    prompts, seeds = [one["prompt"] for one in changed], [one["seed"] for one in changed]
+    methods = {"before": _method(before), "after": _method(after)}
     diffuser, settings = job.studio.models.diffuser(), Sampling(**sampling)
     with job.studio.models.lock:
         images = {
@@ -151,16 +152,16 @@ def before_after(
     identity = [diffuser.fingerprint, by, steps, guidance, list(prompts), seeds]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = studio.settings.home / "heldout" / key
-    methods: dict[str, Method] = {"after": _method(after)}
+    methods = {"none": none(), "after": _method(after)}
     if before is not None:
         methods["before"] = _method(before)
-    distinct = {method.name: method for method in methods.values()}
+    distinct = {method.name: method for method in methods.values() if method.name != "none"}
     alignment(
         diffuser, list(distinct.values()), prompts, seeds, judge, settings=sampling, folder=folder,
         draws=50, on_progress=on_progress, stop=stop,
     )  # fmt: skip
     by_method = _values(folder / FILE, prompts, ["none", *distinct])
-    values = {"none": by_method["none"], **{side: by_method[m.name] for side, m in methods.items()}}
+    values = {side: by_method[method.name] for side, method in methods.items()}
     base = "before" if before is not None else "none"
     report: dict[str, Any] = {
         "of": "prompts and seeds",
@@ -219,9 +220,9 @@ def change(
     }
 
 
-def _method(model: Model) -> Method:
-    if isinstance(model, Method):
-        return model
+def _method(model: Model | None) -> Method:
+    if model is None or isinstance(model, Method):
+        return model or none()
     return projected(model, name=f"projector {weights_digest(model)}")
 
 

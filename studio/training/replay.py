@@ -9,6 +9,7 @@ where the seed draws it.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from torch import Tensor
 from core import checkpoint
 from core.training.data import Sample
 from core.words import CURRENT, moved
+from studio.images.latents import latents_of
 from studio.images.making import noises_of
 from studio.images.prompts import split_of
 
@@ -65,10 +67,9 @@ class Replay:
         meta, picture = manifest["meta"], tensors.get("picture")
         if picture is not None:
             picture = (picture * tensors["picture_scale"][:, None, None]).half()
-        columns = (arrays[name] for name in ("prompt", "seed", "first", "word"))
-        return cls(
-            meta["prompts"], *columns, distribution, features, tensors.get("noise"), rows, meta, picture
-        )
+        prompt, seed, first, word = (arrays[name] for name in ("prompt", "seed", "first", "word"))
+        noise, prompts = tensors.get("noise"), meta["prompts"]
+        return cls(prompts, prompt, seed, first, word, distribution, features, noise, rows, meta, picture)
 
     def save(self, folder: Path | str) -> dict[str, Any]:
         """Write it to a folder; the manifest."""
@@ -142,11 +143,10 @@ def gather(
 ) -> Replay:
     """The store's samples of the backbone in use that the VLM has scored. most: of training prompts, drawn at random but
     always the same."""
-    from studio.images.latents import latents_of
-
     diffuser = studio.models.diffuser()
-    rows = studio.store.samples.find(split=list(splits), scored=True, backbone_revision=diffuser.revision,
-                                limit=10_000_000, newest=False)  # fmt: skip
+    rows = studio.store.samples.find(
+        split=list(splits), scored=True, backbone_revision=diffuser.revision, limit=10_000_000, newest=False
+    )
     if most is not None:
         trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
         left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())
@@ -159,40 +159,34 @@ def gather(
     if not rows:
         raise ValueError("There is no scored sample in the store: collect and score some first.")
     words: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
-    for split in splits:
-        for event in studio.store.labels.vlm_scores(split):
-            if event["sample"] in words:
-                place = moved(event["prompt"], event["word_rules"]).get(event["word_index"])
-                if place is not None:
-                    words[event["sample"]].append({**event, "word_index": place})
+    for event in itertools.chain.from_iterable(map(studio.store.labels.vlm_scores, splits)):
+        index = moved(event["prompt"], event["word_rules"]).get(event["word_index"])
+        if index is not None and event["sample"] in words:
+            words[event["sample"]].append({**event, "word_index": index})
     rows = [row for row in rows if words[row["id"]]]
-    events = [sorted(words[row["id"]], key=lambda e: e["word_index"]) for row in rows]
-    flat = [event for of_sample in events for event in of_sample]
-    prompts = list(dict.fromkeys(row["prompt"] for row in rows))
-    place = {prompt: i for i, prompt in enumerate(prompts)}
-    split = {row["prompt"]: row["split"] for row in rows}
+    by_sample = [sorted(words[row["id"]], key=lambda event: event["word_index"]) for row in rows]
+    events = list(itertools.chain.from_iterable(by_sample))
+    split_of_prompt = {row["prompt"]: row["split"] for row in rows}
+    prompt_rows = {prompt: i for i, prompt in enumerate(split_of_prompt)}
+    noise_rows = {id: i for i, id in enumerate(row["id"] for row in rows if row["id"] in noises)}
     hidden = None
-    if features and all(event["features"] for event in flat):
-        hidden = np.stack([np.frombuffer(event["features"], np.float16) for event in flat]).astype(np.float32)
-    stored, noise_row = [], np.full(len(rows), -1)
-    for i, row in enumerate(rows):
-        if row["id"] in noises:
-            noise_row[i] = len(stored)
-            stored.append(noises[row["id"]])
+    if features and all(event["features"] for event in events):
+        states = [np.frombuffer(event["features"], np.float16) for event in events]
+        hidden = np.stack(states).astype(np.float32)
     return Replay(
-        prompts,
-        np.array([place[row["prompt"]] for row in rows]),
+        list(prompt_rows),
+        np.array([prompt_rows[row["prompt"]] for row in rows]),
         np.array([row["seed"] for row in rows]),
-        np.cumsum([0, *(len(of_sample) for of_sample in events)]),
-        np.array([event["word_index"] for event in flat]),
-        np.array([event["distribution"] for event in flat], np.float32),
+        np.cumsum([0, *map(len, by_sample)]),
+        np.array([event["word_index"] for event in events]),
+        np.array([event["distribution"] for event in events], np.float32),
         hidden,
-        torch.stack(stored) if stored else None,
-        noise_row,
+        torch.stack([noises[id] for id in noise_rows]) if noise_rows else None,
+        np.array([noise_rows.get(row["id"], -1) for row in rows]),
         {
-            "splits": [split[prompt] for prompt in prompts],
+            "splits": list(split_of_prompt.values()),
             "backbone_revision": diffuser.revision,
-            "scorer_versions": sorted({event["scorer_version"] for event in flat}),
+            "scorer_versions": sorted({event["scorer_version"] for event in events}),
             "steps": sorted({row["steps"] for row in rows}),
             "guidance": sorted({row["guidance"] for row in rows}),
             "shape": list(diffuser.latent_shape()),

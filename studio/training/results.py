@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.numbers import finite
+
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
@@ -18,27 +20,21 @@ POINTS = 3  # a difference that one would like to detect
 PICTURES = "heldout"  # the folder in a run's with the images of seeds that changed
 
 TITLES = {
-    "cycle": "Noise projector",
-    "projector": "Noise projector",
+    **dict.fromkeys(("cycle", "projector"), "Noise projector"),
     "warmup": "Noise projector, warmed up only",
     "reward": "Reward model for noise projection",
     "calibrator": "Calibrator of a word scorer",
     "lora": "LoRA of a diffusion model",
 }
+MOVES = "Moves the initial noise of a diffusion model, once, before denoising, toward what the prompt needs."
 WHAT = {
-    "cycle": "Moves the initial noise of a diffusion model, once, before denoising, toward what the prompt needs.",
-    "projector": "Moves the initial noise of a diffusion model, once, before denoising, toward what the prompt needs.",
+    **dict.fromkeys(("cycle", "projector"), MOVES),
     "warmup": "A projector that has learned to be harmless: it makes images neither better nor worse.",
     "reward": "Foresees how well each word of a prompt will show, from the initial noise and the prompt alone.",
     "calibrator": "Corrects the scores of a vision-language model where people corrected them.",
     "lora": "An adapter of the diffusion model, fine-tuned on images weighted by their word scores.",
 }
-USE = {
-    "cycle": "STUDIO_PROJECTOR",
-    "projector": "STUDIO_PROJECTOR",
-    "warmup": "STUDIO_PROJECTOR",
-    "reward": "STUDIO_REWARD",
-}
+USE = {**dict.fromkeys(("cycle", "projector", "warmup"), "STUDIO_PROJECTOR"), "reward": "STUDIO_REWARD"}
 FIGURES = {
     "words": "words that hold",
     "strict": "images in which every word holds",
@@ -61,7 +57,7 @@ LIMITS = {
 
 
 def by_whom(heldout: Mapping[str, Any]) -> str:
-    """The judge of a held-out result."""
+    """The judge of a held-out result, in words."""
     return "people" if heldout["judge"] == "people" else f"the {heldout['judge']}"
 
 
@@ -83,22 +79,22 @@ def seeds_said(heldout: Mapping[str, Any]) -> list[str]:
 
 
 def _clear(change: Mapping[str, Any], images: int) -> list[str]:
-    """The difference in whole images with the half-width of its interval, and whether that is more than chance; if not,
-    how many images would make it as narrow as POINTS: it shrinks with the root of their number."""
-    estimate, low, high = (change.get(name) for name in ("estimate", "low", "high"))
-    if not _finite(estimate):
+    """The difference in whole images with the half-width of its interval, and whether it is significant; if not, the number
+    of images for a half-width of POINTS, which shrinks with the root of their number."""
+    estimate, low, high = change.get("estimate"), change.get("low"), change.get("high")
+    if not finite(estimate):
         return []
     change_text = f"Whole images: {100 * estimate:+.1f} points"
-    if not (_finite(low) and _finite(high)):
+    if not (finite(low) and finite(high)):
         return [f"{change_text}; how sure that is was not worked out."]
     half = 50 * (high - low)
     if low > 0 or high < 0:
         return [f"{change_text}, ± {half:.1f}: clear of chance."]
     needed = math.ceil(images * (half / POINTS) ** 2 / 100) * 100
-    more = (
-        f" To tell {POINTS} points takes about {needed} images, not {images}." if needed > images > 0 else ""
-    )
-    return [f"{change_text}, ± {half:.1f}: that is within what chance does.{more}"]
+    more = f" To tell {POINTS} points takes about {needed} images, not {images}."
+    return [
+        f"{change_text}, ± {half:.1f}: that is within what chance does.{more if needed > images > 0 else ''}"
+    ]
 
 
 def learned_said(metrics: Mapping[str, Any]) -> list[str]:
@@ -123,15 +119,11 @@ def learned_said(metrics: Mapping[str, Any]) -> list[str]:
             f"Foresight: {100 * after:.0f} % of the variance of the finished latents is foreseen, {100 * before:.0f} % before "
             "it was tuned."
         )
-    if _finite(ahead := reader.get("pearson_within")):
+    if finite(foreseen := reader.get("pearson_within")):
         finished = reader.get("finished_pearson_within")
-        rest = f" on what is foreseen, {finished:.2f} on finished images" if _finite(finished) else ""
-        lines.append(f"Reader: Pearson {ahead:.2f} within a prompt{rest}.")
+        rest = f" on what is foreseen, {finished:.2f} on finished images" if finite(finished) else ""
+        lines.append(f"Reader: Pearson {foreseen:.2f} within a prompt{rest}.")
     return lines
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _were(count: int) -> str:
@@ -147,9 +139,7 @@ def _are(count: int) -> str:
 
 def card(run: Mapping[str, Any], heldout: Mapping[str, Any] | None, backbone: str) -> str:
     """A run's model card in Markdown. heldout: the result of the run, or of the cycle that it is a part of."""
-    from huggingface_hub import (
-        ModelCardData,
-    )  # slow to import, and the command line reads this module
+    from huggingface_hub import ModelCardData  # slow to import, and the command line reads this module
 
     kind, title = run["kind"], f"{TITLES.get(run['kind'], run['kind'])} {run['id']}"
     data = ModelCardData(
@@ -217,17 +207,14 @@ def _measured(heldout: Mapping[str, Any] | None) -> list[str]:
     for name, meaning in names.items():
         figures = [heldout[side].get(name) for side in sides]
         if any(figures):
-            difference = _interval(heldout["difference"].get(name), "+")
-            rows.append((meaning, *map(_interval, figures), difference))
-    apart = (
-        "on which nothing was trained."
-        if heldout["independent"]
-        else "from which the labels came: not independent."
-    )
-    size = ""
+            difference = interval(heldout["difference"].get(name), "+")
+            rows.append((meaning, *map(interval, figures), difference))
+    independence = "from which the labels came: not independent"
+    if heldout["independent"]:
+        independence = "on which nothing was trained"
+    judge = f"Judge: {heldout['judge']}, {independence}."
     if {"images", "prompts"} <= heldout.keys():
-        size = f" {heldout['images']} images of {heldout['prompts']} prompts each."
-    judge = f"Judge: {heldout['judge']}, {apart}{size}"
+        judge += f" {heldout['images']} images of {heldout['prompts']} prompts each."
     return [
         "## Measured",
         f"On {heldout['of']} that nothing was trained on, with 95 % intervals where they are known. {judge}",
@@ -239,14 +226,13 @@ def _limits(kind: str) -> list[str]:
     return ["## Known limits", "\n".join(f"- {line}" for line in LIMITS[kind])] if kind in LIMITS else []
 
 
-def _interval(figure: Mapping[str, float | None] | None, sign: str = "") -> str:
-    """An estimate with its interval; alone where it has no bounds, as a calibrator's before and after."""
+def interval(figure: Mapping[str, float | None] | None, sign: str = "") -> str:
+    """An estimate with its interval, "" for none; alone where it has no bounds, as a calibrator's before and after."""
     if not figure or figure["estimate"] is None:
         return ""
-    spec = f"{sign}.3f"
-    if figure["low"] is None or figure["high"] is None:
-        return f"{figure['estimate']:{spec}}"
-    return f"{figure['estimate']:{spec}} [{figure['low']:{spec}}, {figure['high']:{spec}}]"
+    bounds, spec = (figure["low"], figure["high"]), f"{sign}.3f"
+    span = "" if None in bounds else f" [{', '.join(format(bound, spec) for bound in bounds)}]"
+    return f"{figure['estimate']:{spec}}{span}"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

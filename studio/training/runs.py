@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import checkpoint
 from core.jsonfile import parsed, read_or
-from core.training.loop import Progress, Stopped
+from core.progress import Progress, Stopped, counter
 from data.store import Store, StoreError
 from data.store.checks import any_text, count, each, figure, maybe, record
 from data.store.runs import RunBusy
@@ -38,7 +38,7 @@ from studio.images.scoring import Stop, asked
 from studio.numbers import plain, shown
 from studio.processes import alive, lock, unlock
 from studio.settings import ROOT, Settings
-from studio.training.configs import FIELDS, Kind, with_own
+from studio.training.configs import CORRECTED, FIELDS, Field, Kind, with_own
 from studio.training.results import card
 
 if TYPE_CHECKING:
@@ -89,14 +89,11 @@ class RunLog:
         if now - self._reported < REPORT_SECONDS and progress.step < progress.total:
             return
         self._reported = now
+        metrics = plain({name: round(float(value), 6) for name, value in progress.metrics.items()})
         line = {
-            "time": time.time(),
-            "stage": stage,
-            "step": progress.step,
-            "total": progress.total,
-            "left": round(progress.left, 1),
-            "metrics": plain({name: round(float(value), 6) for name, value in progress.metrics.items()}),
-        }
+            "time": time.time(), "stage": stage, "step": progress.step, "total": progress.total,
+            "left": round(progress.left, 1), "metrics": metrics,
+        }  # fmt: skip
         with (self.folder / PROGRESS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if also:
@@ -137,7 +134,7 @@ class RunLog:
 
 
 class Job:
-    """A run at work: what its stages need to know of it."""
+    """A run in progress, as its stages see it."""
 
     def __init__(self, studio: Studio, run: Run, stop: Callable[[], bool], also: Report | None) -> None:
         self.studio, self.run, self.config = studio, run, run["config"]
@@ -168,17 +165,7 @@ class Job:
 
     def counter(self, stage: str) -> Callable[[int, int], None]:
         """Like `watch`, for work that counts done and total."""
-        began, report = time.monotonic(), self.watch(stage)
-        first: int | None = None
-
-        def on_count(done: int, total: int) -> None:
-            nonlocal first
-            first = done if first is None else first
-            seconds, made = time.monotonic() - began, done - first
-            left = seconds / made * (total - done) if made > 0 else 0.0
-            report(Progress(done, max(total, 1), {}, seconds, left))
-
-        return on_count
+        return counter(self.watch(stage))
 
     def stoppable(self, stage: str) -> Callable[[int, int], None]:
         """`counter` for work that cannot be asked to stop: it raises Stopped from within."""
@@ -231,16 +218,14 @@ class Runs:
         """The id of a new queued run with its configuration, its labels and the models in use. starts: this process
         begins it at once; RunBusy where another is on, of all who ask at once for all but one."""
         checked = self.checked(kind, config)
-        sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "confirmed", "simulated"]}[
-            checked.get("sources", "all")
-        ]
+        sources = {"vlm": ["vlm"], "corrections": [*CORRECTED]}.get(checked.get("sources", "all"))
         # a cycle fits a calibrator of its own first
-        calibrated = (
-            kind == "reward" and checked["calibrated"] and self.store.runs.promoted("calibrator") is not None
-        )
+        calibrated = kind == "reward" and checked["calibrated"] and self.store.runs.promoted("calibrator")
         labels = None  # a round learns nothing
         if kind != "round":
-            labels = self.store.labels.snapshot(split="train", sources=sources, include_calibrated=calibrated)
+            labels = self.store.labels.snapshot(
+                split="train", sources=sources, include_calibrated=bool(calibrated)
+            )
         with self.store.database.writing():
             if starts:
                 self.refuse_if_busy()
@@ -311,7 +296,8 @@ class Runs:
         RunLog(self.folder(run_id)).ask_to_stop()
 
     def status(self, run_id: str, most: int = 500) -> dict[str, Any]:
-        """{id, kind, state, stage, step, total, left, metrics: the latest, history: [reports], message, log, run}"""
+        """The state of a run: {id, kind, state, stage, step, total, left, metrics: the latest, history: [reports], message,
+        log, run}"""
         self.sweep()
         run, log = self.get(run_id), RunLog(self.folder(run_id))
         history = log.progress(most)
@@ -367,20 +353,16 @@ class Runs:
         run_id, kind = run["id"], run["kind"]
         what = ["experiment", run["config"]["name"]] if kind == "experiment" else ["train", kind]
         log = RunLog(self.folder(run_id))
-        env = {**os.environ, **self.settings.env(), "PYTHONUNBUFFERED": "1"}
-        env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+        path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+        env = {**os.environ, **self.settings.env(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+        arguments = [sys.executable, "-m", "studio", *what, "--run", run_id]
         try:
             log.start()
             with (log.folder / LOG).open("ab") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "studio", *what, "--run", run_id],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    cwd=ROOT,
-                    env=env,
+                    arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=env,
                     start_new_session=True,
-                )
+                )  # fmt: skip
         except OSError as error:
             why = f"The process of the run {run_id} could not be started ({error.strerror}). Mend that, then resume the run."
             self.store.runs.update(run_id, state="failed", message=why)
@@ -414,7 +396,7 @@ class Runs:
         return promoted
 
     def why_not(self, run: Run) -> str:
-        """The sentence for which a run should not be promoted, or ''."""
+        """The reason against promoting a run, in a sentence, or ''."""
         heldout, kind = (run["metrics"] or {}).get("heldout"), run["kind"]
         end = "Promote it all the same only if you know why."
         unknown = f"The run {run['id']} has no held-out result, so nobody knows whether it is better. {end}"
@@ -481,37 +463,32 @@ class Runs:
     # -- the page of a run
 
     def page(self, run_id: str) -> dict[str, Any]:
-        """{run, settings: [{name, value, default, meaning}], parents: nearest first, children, promotions: its own events,
+        """The page of a run: {run, settings: [{name, value, default, meaning}], parents: nearest first, children, promotions: its own events,
         bytes: of its files | None, part_of: the cycle that it belongs to | None}; ValueError where there is no such run."""
         run = self.get(run_id)
         fields = FIELDS.get(run["kind"], {})
+        unknown = Field(None, (), "")
         settings = [
-            {
-                "name": name,
-                "value": value,
-                "default": fields[name].default if name in fields else None,
-                "meaning": fields[name].meaning if name in fields else "",
-            }
+            {"name": name, "value": value, "default": field.default, "meaning": field.meaning}
             for name, value in run["config"].items()
+            for field in [fields.get(name, unknown)]
             if name not in ("used", "cycle", "source", "name")
         ]
         promotions = [e for e in self.store.runs.promotions(run["kind"], MOST) if e["run"] == run_id]
+        parents: list[Run] = []
+        child = run
+        while child["parent"] and len(parents) < MOST:
+            child = self.get(child["parent"])
+            parents.append(child)
         return {
             "run": run,
             "settings": settings,
-            "parents": self._parents(run),
+            "parents": parents,
             "children": self.store.runs.find(parent=run_id, limit=MOST, archived=True),
             "promotions": promotions,
             "bytes": None if run["archived"] else _bytes(self.folder(run_id)),
             "part_of": run["config"].get("cycle"),
         }
-
-    def _parents(self, run: Run) -> list[Run]:
-        parents: list[Run] = []
-        while run["parent"] and len(parents) < MOST:
-            run = self.get(run["parent"])
-            parents.append(run)
-        return parents
 
     def sample_methods(self, run_id: str) -> list[str]:
         """The projector before and this run's, as `check_grid` takes them; none where the run makes no projector."""
@@ -532,19 +509,19 @@ class Runs:
         names = dict.fromkeys(name for run in runs for name in run["config"] if name not in hidden)
         rows = [(name, [run["config"].get(name) for run in runs]) for name in names]
         rows.append(("began from", [(run["config"].get("used") or {}).get("projector") for run in runs]))
-        last = [(run["labels"] or {}).get("last") for run in runs]
+        last = [run["labels"]["last"] for run in runs if "last" in (run["labels"] or {})]
         heldout = [self.heldout_of(run) for run in runs]
+        missing = [run["id"] for run, result in zip(runs, heldout, strict=True) if not result]
         why = ""
-        if None in heldout:
-            missing = " and ".join(run["id"] for run, result in zip(runs, heldout, strict=True) if not result)
-            why = f"There is no held-out result of {missing}."
-        elif heldout[0]["key"] != heldout[1]["key"]:
+        if missing:
+            why = f"There is no held-out result of {' and '.join(missing)}."
+        elif len({result["key"] for result in heldout if result}) > 1:
             why = "They were judged on other prompts, seeds or settings, so their figures say nothing of each other."
         return {
             "runs": runs,
             "settings": [{"name": n, "values": v, "differ": v[0] != v[1]} for n, v in rows],
             "labels": [(run["labels"] or {}).get("sources", {}) for run in runs],
-            "events": None if None in last else abs(last[1] - last[0]),
+            "events": abs(last[1] - last[0]) if len(last) == 2 else None,
             "heldout": heldout,
             "comparable": not why,
             "why": why,
@@ -610,7 +587,7 @@ def _bytes(folder: Path) -> int | None:
 
 
 def changed(settings: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """A run page's settings, those that are not the default first."""
+    """The settings of a run's page, changed ones first."""
     return sorted(settings, key=lambda s: s["value"] == s["default"])
 
 
@@ -618,10 +595,10 @@ def changed(settings: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 class Training:
-    """Trains in this process."""
+    """Training in this process."""
 
     def __init__(self, studio: Studio, work: Callable[[str], Callable[[Job], dict[str, Any]]]) -> None:
-        """studio: the stages of a training make, score and judge images with all of it. work: what a kind of run does."""
+        """studio: stages make, score and judge images with all of it. work: the function of a kind of run."""
         self.studio, self.runs, self.work = studio, studio.runs, work
 
     def train(

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from core.foresight import RewardParts, Teacher
 from core.metrics import mean_interval
 from core.networks.projector import NoiseProjector
 from core.networks.reward import PictureReader, RewardModel
+from core.scoring.calibrator import Calibrator
 from core.training.data import RewardData, Sample
 from core.training.foresight import ForesightConfig, train_foresight, with_pictures
 from core.training.loop import Stopped
@@ -37,7 +39,7 @@ from core.training.projector import (
     train_warmup,
 )
 from core.training.reading import ReaderConfig, train_reader
-from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
+from core.training.reward import RewardConfig, evaluate_reward, predict, train_reward
 from studio.images.methods import tuned
 from studio.images.models import UnfitError, class_of
 from studio.numbers import plain
@@ -65,7 +67,7 @@ def reward(job: Job) -> Result:
     """Stage 1 alone: labels -> reward model, compared with the one in use on prompts it did not train on."""
     replay, note = replay_of(job.studio)
     used = job.studio.models.using("calibrator")
-    if replay is not None and used.model is not None and job.run["labels"]["filter"]["include_calibrated"]:
+    if replay is not None and used.run is not None and job.run["labels"]["filter"]["include_calibrated"]:
         replay = calibration.rescored(replay, used.model, job.studio.runs.get(used.run)["metrics"])
     result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
     note = calibration.joined(note, result["note"], left_out_said(result["left_out"]))
@@ -85,7 +87,8 @@ def projector(job: Job) -> Result:
     if model is None:
         raise ValueError("There is no reward model to train a projector by: train one and promote it first.")
     prompts = _training_prompts(job)
-    result = job.stage("projector", lambda: _projector(job, model, used_teacher(job), prompts))
+    folder = _used_folder(job, "reward")
+    result = job.stage("projector", lambda: _projector(job, model, folder, prompts))
     heldout = job.stage("heldout", lambda: _heldout(job, prompts))
     return _done(job, "projector", result, heldout)
 
@@ -106,23 +109,21 @@ def cycle(job: Job) -> Result:
     use = taught["fitted"] and taught["better"] and config["calibrated"]
     snapshot = job.run["labels"]
     if use:
-        model = calibration.load(job.folder / "calibrator")
+        model = Calibrator.load(job.folder / "calibrator")
         job.stage("rescored", lambda: calibration.rescore(studio, model, taught, job.run["id"]))
         replay = calibration.rescored(replay, model, taught) if replay is not None else None
-        wanted = {k: v for k, v in snapshot["filter"].items() if k != "include_calibrated"}
-        snapshot = job.stage(
-            "labels", lambda: studio.store.labels.snapshot(**wanted, include_calibrated=True)
-        )
+        wanted = {**snapshot["filter"], "include_calibrated": True}
+        snapshot = job.stage("labels", lambda: studio.store.labels.snapshot(**wanted))
     learned = job.stage("reward", lambda: _reward(job, snapshot, replay))
-    model = studio.models.open("reward", job.folder / "reward")
+    reward_model = studio.models.open("reward", job.folder / "reward")
     prompts = job.stage("prompts", lambda: {"prompts": _training_prompts(job, snapshot)})["prompts"]
-    result = job.stage("projector", lambda: _projector(job, model, _teacher(job), prompts))
+    result = job.stage("projector", lambda: _projector(job, reward_model, job.folder / "reward", prompts))
     trained = list(dict.fromkeys([*prompts, *learned["prompts"]]))
     heldout = job.stage("heldout", lambda: _heldout(job, trained))
 
     parts = {"reward": learned, "projector": result, **({"calibrator": taught} if taught["fitted"] else {})}
     for kind, metrics in parts.items():
-        job.stage(f"run {kind}", lambda kind=kind, metrics=metrics: _part(job, kind, metrics, use, snapshot))
+        job.stage(f"run {kind}", partial(_part, job, kind, metrics, use, snapshot))
     metrics = {
         "calibrator": taught,
         "reward": {k: v for k, v in learned.items() if k != "prompts"},
@@ -142,8 +143,8 @@ def lora(job: Job) -> Result:
 
     def adapters() -> tuple[Method | None, Method]:
         used = job.config["used"]["lora"]
-        before = Adapter.load(job.studio.models.folder_of(job.studio.runs.get(used))) if used else None
-        return before and _tuned(before), _tuned(Adapter.load(job.folder / "lora"))
+        before = _tuned(job.studio.models.folder_of(job.studio.runs.get(used))) if used else None
+        return before, _tuned(job.folder / "lora")
 
     heldout = job.stage("heldout", lambda: of_run(job, prompts, adapters))
     return _done(job, "lora", result, heldout)
@@ -212,7 +213,7 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[s
         with_pictures=config["pictures"],
         on_part=job.stoppable("images read"),
     )
-    before, earlier = used_model(job, "reward"), used_teacher(job)
+    before, earlier = used_model(job, "reward"), teacher_of(job, _used_folder(job, "reward"))
     model = begin(job, "reward", before)
     parts: dict[str, Any] = {}
     teacher, note = None, ""
@@ -223,16 +224,17 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[s
             "more of training prompts (python -m studio collect)."
         )
     elif config["foresight_steps"] and pictures:
-        parts["foresight"] = job.stage("foresight", lambda: _foresight(job, labels, earlier))
-        fresh = earlier is None or config["start"] == "fresh"
-        reader = model.reading() if fresh else earlier.reader
-        adapter = earlier.adapter if parts["foresight"]["kept"] else Adapter.load(job.folder / "foresight")
+        base = earlier if config["start"] == "used" else None
+        parts["foresight"] = job.stage("foresight", partial(_foresight, job, labels, base))
+        reader = base.reader if base else model.reading()
+        kept = base.adapter if base and parts["foresight"]["kept"] else None
+        adapter = kept or Adapter.load(job.folder / "foresight")
         teacher = Teacher(job.studio.models.diffuser(), reader.float(), adapter)
         if config["reader_steps"]:
-            parts["reader"] = job.stage("reader", lambda: _reader(job, labels, teacher))
+            parts["reader"] = job.stage("reader", partial(_reader, job, labels, teacher))
             teacher.reader = PictureReader.from_pretrained(str(job.folder / "reader")).float()
             teacher.reader.requires_grad_(False).to(job.studio.models.device).eval()
-        if fresh:
+        if base is None:
             model.take(teacher.reader)
         else:  # it has since learned to read its own foresight, which is less sharp than the teacher's
             model.register_to_config(extra=teacher.reader.config.extra)
@@ -247,21 +249,25 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[s
         bf16=job.studio.models.device.type == "cpu",
         seed=config["seed"],
     )
-    asked = texts_for(job.studio, _fresh_prompts(job, labels)) if teacher else None
-    if asked is not None and not teacher.reader.config.extra:
-        asked.scored &= ~asked.extra  # the teacher's answers to what it was not taught teach nothing
+    fresh = teach = None
+    if teacher:
+        fresh = texts_for(job.studio, _fresh_prompts(job, labels))
+        if not teacher.reader.config.extra:
+            fresh.scored &= ~fresh.extra  # the teacher's answers to what it was not taught teach nothing
+        teach = teacher.of(fresh)
     result = train_reward(
-        model, labels.train, labels.validation, settings, teach=teacher and teacher.of(asked), fresh=asked,
+        model, labels.train, labels.validation, settings, teach=teach, fresh=fresh,
         folder=job.folder / "reward-state", on_progress=job.watch("reward"), stop=job.stopped,
     )  # fmt: skip
-    _check(result)
-    meta = {
-        "run": job.run["id"],
-        "labels": labels.counts,
-        "backbone_revision": job.studio.models.diffuser().revision,
-    }
+    if result.fit.stopped:
+        raise Stopped
+    revision = job.studio.models.diffuser().revision
+    meta = {"run": job.run["id"], "labels": labels.counts, "backbone_revision": revision}
     checkpoint.save(RewardParts(model, teacher), job.folder / "reward", meta, kind=type(model).__name__)
-    metrics = {
+    validation = {"after": result.metrics}
+    if before is not None:
+        validation["before"] = evaluate_reward(before, labels.validation)
+    return {
         "labels": labels.counts,
         "left_out": labels.left_out,
         "sampling": labels.sampling,
@@ -272,27 +278,20 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[s
         "prompts": labels.prompts,
         "chosen_by": labels.chosen_by,
         "parts": parts,
-        "validation": {"after": result.metrics},
+        "validation": validation,
         "best_step": result.best_step,
         "heldout": _reward_heldout(before, model, labels),
         "seconds": round(time.monotonic() - began, 1),
     }
-    if before is not None:
-        metrics["validation"]["before"] = evaluate_reward(before, labels.validation)
-    return metrics
 
 
-def _foresight(job: Job, labels: Labels, earlier: Teacher | None) -> dict[str, Any]:
-    """The adapter of the foresight: that of the reward model in use, or a new one."""
+def _foresight(job: Job, labels: Labels, base: Teacher | None) -> dict[str, Any]:
+    """The adapter of the foresight: that of the teacher that is gone on from, or a new one, in the run's folder."""
     config, began = job.config, time.monotonic()
-    if config["start"] == "used" and earlier is not None and earlier.adapter is not None:
+    if base is not None and base.adapter is not None:
         return {"kept": True}
-    settings = ForesightConfig(
-        steps=config["foresight_steps"],
-        rate=config["foresight_rate"],
-        rank=config["foresight_rank"],
-        seed=config["seed"],
-    )
+    steps, rate, rank = (config[f"foresight_{name}"] for name in ("steps", "rate", "rank"))
+    settings = ForesightConfig(steps=steps, rate=rate, rank=rank, seed=config["seed"])
     result, foreseen = train_foresight(
         job.studio.models.diffuser(), labels.train, job.folder / "foresight", settings,
         validation=labels.validation if len(with_pictures(labels.validation)) else None,
@@ -327,7 +326,8 @@ def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
         reader, data, validation if len(validation) else None, settings, foresee=foresee,
         folder=job.folder / "reader-state", on_progress=job.watch("reader"), stop=job.stopped,
     )  # fmt: skip
-    _check(result)
+    if result.fit.stopped:
+        raise Stopped
     checkpoint.save(reader, job.folder / "reader", {"run": job.run["id"]})
     return {
         "metrics": result.metrics,
@@ -381,22 +381,16 @@ def _warmup(job: Job, prompts: list[str]) -> dict[str, Any]:
         model, texts, shape, settings, folder=job.folder / "warmup-state",
         on_progress=job.watch("warm-up"), stop=job.stopped,
     )  # fmt: skip
-    _check(result)
+    if result.fit.stopped:
+        raise Stopped
     checkpoint.save(model, job.folder / "warmup", {"run": job.run["id"]})
     return {"metrics": result.metrics, "prompts": len(prompts), "seconds": round(time.monotonic() - began, 1)}
 
 
-def _teacher(job: Job) -> Teacher | None:
-    """The teacher of this run's reward model."""
-    try:
-        return Teacher.of_reward(job.folder / "reward", job.studio.models.diffuser())
-    except ValueError:
-        return None  # the run trained none
-
-
-def _projector(job: Job, model: RewardModel, teacher: Teacher | None, prompts: list[str]) -> dict[str, Any]:
+def _projector(job: Job, model: RewardModel, folder: Path, prompts: list[str]) -> dict[str, Any]:
+    """A projector that is taught by a reward model, in this folder with its teacher; saved in the run's folder."""
     studio, config, began = job.studio, job.config, time.monotonic()
-    used = used_model(job, "projector")
+    used, teacher = used_model(job, "projector"), teacher_of(job, folder)
     if used is None or config["start"] == "fresh":
         job.stage("warmup", lambda: _warmup(job, prompts))
         start = studio.models.open("projector", job.folder / "warmup")
@@ -420,7 +414,8 @@ def _projector(job: Job, model: RewardModel, teacher: Teacher | None, prompts: l
         start, model, texts, shape, settings, validation=validation, judge=judge, folder=job.folder / "projector-state",
         on_progress=job.watch("projector"), stop=job.stopped,
     )  # fmt: skip
-    _check(result)
+    if result.fit.stopped:
+        raise Stopped
     checkpoint.save(start, job.folder / "projector", {"run": job.run["id"], "prompts": len(prompts)})
     validated = {"after": result.metrics}
     if used is not None and validation is not None:
@@ -446,7 +441,7 @@ def image_score(sample: Sample) -> float:
         float(np.dot(label, np.arange(10))) if isinstance(label, Sequence) else float(label)
         for label, _ in sample.labels.values()
     ]
-    return min(1.0, max(0.0, float(np.mean([value / 9 for value in expected])))) if expected else 0.0
+    return float(np.clip(np.mean([value / 9 for value in expected]), 0.0, 1.0)) if expected else 0.0
 
 
 def _lora(job: Job) -> dict[str, Any]:
@@ -493,7 +488,8 @@ def _lora(job: Job) -> dict[str, Any]:
     }
 
 
-def _tuned(adapter: Adapter) -> Method:
+def _tuned(folder: Path) -> Method:
+    adapter = Adapter.load(folder)
     return tuned(adapter, f"lora {adapter.sha256[:16]}")
 
 
@@ -523,15 +519,14 @@ def _round_prompts(studio: Studio, most: int) -> dict[str, Any]:
 def used_model(job: Job, kind: str) -> Any:
     """The model that was in use when the run was made, or None where none can be used: what the project ships does not
     fit another backbone. One that cannot be read any more stops only a run that would start from it."""
-    run, folder = _used_folder(job, kind)
-    models = job.studio.models
-    if run is None and not folder.exists():
+    models, shipped, folder = job.studio.models, job.config["used"][kind] is None, _used_folder(job, kind)
+    if shipped and not folder.exists():
         return None
     try:
         model = models.open(kind, folder)
         models.check_fits(model)
     except ValueError as error:
-        shipped_for_another = isinstance(error, UnfitError) and run is None
+        shipped_for_another = isinstance(error, UnfitError) and shipped
         if not shipped_for_another and job.config.get("start") != "fresh":
             raise
         log.warning("The %s in use is left out of account: %s", kind, error)
@@ -539,19 +534,18 @@ def used_model(job: Job, kind: str) -> Any:
     return model
 
 
-def _used_folder(job: Job, kind: str) -> tuple[str | None, Path]:
-    """The run of the model that was in use when this run was made (None: what the project ships), and its folder."""
-    studio, run = job.studio, job.config["used"][kind]
-    return run, studio.models.folder_of(studio.runs.get(run)) if run else Path(getattr(studio.settings, kind))
+def _used_folder(job: Job, kind: str) -> Path:
+    """The folder of the model that was in use when this run was made."""
+    run = job.config["used"][kind]
+    return job.studio.models.folder_in_use(kind, job.studio.runs.get(run) if run else None)
 
 
-def used_teacher(job: Job) -> Teacher | None:
-    """The teacher beside the reward model that was in use when the run was made; None where none fits this backbone."""
-    _, folder = _used_folder(job, "reward")
+def teacher_of(job: Job, folder: Path) -> Teacher | None:
+    """The teacher beside the reward model in a folder; None where none fits this backbone."""
     try:
         return Teacher.of_reward(folder, job.studio.models.diffuser())
     except ValueError as error:
-        log.info("No teacher goes with the reward model in use: %s", error)
+        log.info("No teacher goes with the reward model: %s", error)
         return None
 
 
@@ -571,11 +565,6 @@ def begin(job: Job, kind: str, used: Any, fresh: bool = False) -> Any:
 # ---- shared -------------------------------------------------------------------------------------------------------
 
 
-def _check(result: StageResult) -> None:
-    if result.fit.stopped:
-        raise Stopped
-
-
 def _training_prompts(job: Job, snapshot: dict[str, Any] | None = None) -> list[str]:
     """The prompts that a projector is trained on: those with labels first, then others, as many as are configured."""
     studio, most = job.studio, job.config["prompts"]
@@ -592,9 +581,8 @@ def _part(
     """Record one of a cycle's models as a run of its own, so that it can be in use and be named by itself."""
     store, folder = job.studio.store, job.folder / kind
     id = f"{job.run['id']}-{kind}"
-    metrics = plain({k: v for k, v in metrics.items() if k != "prompts"}) | {
-        "use": kind != "calibrator" or use
-    }
+    metrics = plain({k: v for k, v in metrics.items() if k != "prompts"})
+    metrics["use"] = kind != "calibrator" or use
     digest = checkpoint.digest(folder)
     with store.database.writing():
         try:
@@ -608,6 +596,7 @@ def _part(
 
 
 def _done(job: Job, part: str, metrics: dict[str, Any], heldout: dict[str, Any] | None = None) -> Result:
+    """The fields with which a run is done."""
     folder = job.folder / part
     metrics = {k: v for k, v in metrics.items() if k != "prompts" or not isinstance(v, list)}
     if heldout:

@@ -112,10 +112,10 @@ def test_its_kind_is_extra_unless_an_imported_store_counts_words_in_another_way(
 
 
 def test_examples_have_it_where_their_index_says_something_of_it():
-    entry = {"prompt": PROMPT, "words": [{"index": 1}, {"index": 2}]}
-    assert examples._counted(entry)["n_words"] == 3
+    entry = {"prompt": PROMPT, "word_rules": CURRENT, "words": [{"index": 1}, {"index": 2}]}
+    assert examples.unit_count(entry) == 3
     entry["words"].append({"index": 3})
-    assert examples._counted(entry)["n_words"] == 4
+    assert examples.unit_count(entry) == 4
 
 
 def test_the_library_finds_it_by_its_kind(studio, both):

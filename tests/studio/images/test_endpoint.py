@@ -19,7 +19,7 @@ from studio.images.scoring import Scoring
 from studio.pages.compare import change
 from studio.settings import Settings
 from studio.studio import check_request
-from studio.training import calibration, datasets, heldout, replay
+from studio.training import datasets, heldout, replay
 from tests.judge import Judge, as_reply, completion, data_of, digit_of
 from tests.tiny import STEPS, change_settings
 
@@ -217,9 +217,7 @@ def test_what_a_server_scored_is_corrected_calibrated_and_trained_on(far, judge,
     run = far.training.train("calibrator", {"corrections_needed": 20})
     assert run["state"] == "done" and run["metrics"]["report"]["hidden"] is False
     far.runs.promote(run["id"], "Ann", force=True)
-    assert (
-        calibration.load(far.models.folder_of(far.runs.get(run["id"]))).scorer == far.models.scorer().version
-    )
+    assert far.models.using("calibrator").model.scorer == far.models.scorer().version
     new = far.collecting.collect(["a purple cross"], 1, steps=STEPS)
     judge.reply = without(judge, "cross") if logprobs else good
     assert far.scoring.score(new) == 1  # the calibrator in use speaks of what was scored

@@ -44,7 +44,7 @@ def test_what_a_rank_had_finished_is_there_at_the_next_start(studio, other, made
     assert {(row["prompt"], row["seed"]) for row in rows} == set(made)
     assert all(row["projector_run"].startswith("shipped-projector-") for row in rows)
 
-    other.store.samples.rows = rows[:1]
+    other.store.rows = rows[:1]
     assert other.scoring.score_here([rows[0]["id"]]) == 1
     assert studio.store.samples.count(scored=True) == 0
     assert studio.scoring.score() == 1  # the other one's is taken over
