@@ -234,7 +234,7 @@ class ScoreImport:
         if self.counts["words"] > MOST_SCORES:
             raise ValueError(f"the file has more than {MOST_SCORES:,} scores; import it in parts.")
         given = latest(self.db, *place, "human", self.who)
-        if same(given and given["score"], label):
+        if same(given["score"] if given else None, label):
             return
         self.counts["changed" if label else "new"] += 1
         event = {"sample": sample["id"], "word_index": index, "word": unit.text}

@@ -120,5 +120,10 @@ class Idle:
 _every: weakref.WeakSet[Idle] = weakref.WeakSet()
 
 
+def _before_fork() -> None:
+    for idle in list(_every):
+        idle.close()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(before=lambda: [idle.close() for idle in list(_every)])
+    os.register_at_fork(before=_before_fork)
