@@ -25,13 +25,7 @@ def folder(tmp_path):
     return tmp_path / "run" / "model"
 
 
-def flip(path, place=-1):
-    data = bytearray(path.read_bytes())
-    data[place] ^= 1
-    path.write_bytes(data)
-
-
-def test_a_model_comes_back_as_it_was_saved(tmp_path):
+def test_a_model_and_a_dict_of_tensors_come_back_as_they_were_saved(tmp_path):
     model = Small(width=5)
     manifest = save(model, tmp_path / "m", {"note": "colour"}, kind=None)
     again = load(Small, tmp_path / "m")
@@ -39,52 +33,39 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path):
     assert torch.equal(again.layer.weight, model.layer.weight)
     assert verify(tmp_path / "m") == manifest and manifest["meta"] == {"note": "colour"}
     assert os.listdir(tmp_path) == ["m"]
+    before = digest(tmp_path / "m")
+    save({"a": torch.arange(3.0)}, tmp_path / "m")
+    assert torch.equal(load_tensors(tmp_path / "m")["a"], torch.arange(3.0))
+    assert digest(tmp_path / "m") != before and len(before) == 64
 
 
-def test_a_dict_of_tensors_can_be_saved(tmp_path):
-    save({"a": torch.arange(3.0)}, tmp_path / "tensors")
-    assert torch.equal(load_tensors(tmp_path / "tensors")["a"], torch.arange(3.0))
+def edited(**changes):
+    """A change of the manifest."""
+
+    def change(folder):
+        path = folder / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
 
 
-def no_manifest(f):
-    (f / "manifest.json").unlink()
-
-
-def broken_manifest(f):
-    (f / "manifest.json").write_text("{")
-
-
-def other_format(f):
-    (f / "manifest.json").write_text((f / "manifest.json").read_text().replace('"format": 1', '"format": 9'))
-
-
-def escaping(f):
-    content = json.loads((f / "manifest.json").read_text())
-    content["files"]["../../x"] = {"sha256": "", "bytes": 0}
-    (f / "manifest.json").write_text(json.dumps(content))
-
-
-def without(name):
-    def harm(f):
-        content = json.loads((f / "manifest.json").read_text())
-        content[name] = {} if name == "files" else None
-        (f / "manifest.json").write_text(json.dumps(content))
-
-    return harm
+def flip(folder):
+    path = folder / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
 
 
 @pytest.mark.parametrize(
     "harm, text",
     [
-        (without("files"), "manifest.json is damaged"),
-        (without("kind"), "manifest.json is damaged"),
-        (lambda f: flip(f / "diffusion_pytorch_model.safetensors"), r"safetensors is damaged.*again"),
+        (edited(files={}), "manifest.json is damaged"),
+        (edited(kind=None), "manifest.json is damaged"),
+        (edited(format=9), "format 9.*update"),
+        (edited(files={"../../x": {"sha256": "", "bytes": 0}}), "outside its folder"),
+        (lambda f: (f / "manifest.json").unlink(), "has no manifest.json: choose"),
+        (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is damaged"),
+        (flip, r"safetensors is damaged.*again"),
         (lambda f: (f / "config.json").unlink(), r"config.json is missing.*again"),
         (lambda f: (f / "config.json").write_text(""), r"config.json is damaged.*again"),
-        (no_manifest, "has no manifest.json: choose"),
-        (broken_manifest, "manifest.json is damaged"),
-        (other_format, "format 9.*update"),
-        (escaping, "outside its folder"),
     ],
 )
 def test_damage_is_named_with_the_file_and_what_to_do(folder, harm, text):
@@ -138,23 +119,12 @@ def test_a_kill_between_the_two_renames_loses_nothing(folder, monkeypatch):
     assert verify(folder)["meta"] == {"steps": 7} and digest(folder) == before
 
 
-def test_the_digest_changes_with_the_weights(folder):
-    before = digest(folder)
-    save(Small(), folder, {"steps": 7})
-    assert digest(folder) != before and len(before) == 64
-
-
-def test_training_state_round_trips_and_damage_is_named(tmp_path):
-    layer = torch.nn.Linear(8, 8)
-    optimiser = torch.optim.AdamW(layer.parameters())
-    layer(torch.ones(1, 8)).sum().backward()
-    optimiser.step()
+def test_training_state_round_trips_runs_no_code_and_its_damage_is_named(tmp_path):
     path = tmp_path / "run" / "state.pt"
-    save_state({"step": 3, "optimiser": optimiser.state_dict(), "extra": {"best": 0.5}}, path)
+    save_state({"step": 3, "extra": {"best": 0.5}, "weights": torch.arange(64.0)}, path)
     state = load_state(path)
-    assert state["step"] == 3 and state["extra"] == {"best": 0.5}
-    optimiser.load_state_dict(state["optimiser"])
-    assert os.listdir(path.parent) == ["state.pt"]
+    assert (state["step"], state["extra"]) == (3, {"best": 0.5})
+    assert torch.equal(state["weights"], torch.arange(64.0)) and os.listdir(path.parent) == ["state.pt"]
     with pytest.raises(CheckpointError, match="no training state"):
         load_state(tmp_path / "none.pt")
     whole = path.read_bytes()
@@ -164,12 +134,9 @@ def test_training_state_round_trips_and_damage_is_named(tmp_path):
         path.write_bytes(part)
         with pytest.raises(CheckpointError, match="damaged: delete it"):
             load_state(path)
-
-
-def test_training_state_cannot_run_code(tmp_path):
-    save_state({"x": os.system}, tmp_path / "state.pt")
+    save_state({"x": os.system}, path)
     with pytest.raises(CheckpointError):
-        load_state(tmp_path / "state.pt")
+        load_state(path)
 
 
 def test_the_origin_of_a_model_is_not_saved(tmp_path):
@@ -177,9 +144,9 @@ def test_the_origin_of_a_model_is_not_saved(tmp_path):
         def save_pretrained(self, folder):
             (folder / "config.json").write_text('{"_name_or_path": "/somewhere/of/mine", "width": 3}')
 
-    checkpoint.save(Loaded(), tmp_path / "it", kind="x")
-    assert "somewhere" not in (tmp_path / "it/config.json").read_text()
-    assert checkpoint.verify(tmp_path / "it")["files"]["config.json"]["bytes"] == len('{\n  "width": 3\n}\n')
+    save(Loaded(), tmp_path / "it", kind="x")
+    assert json.loads((tmp_path / "it/config.json").read_text()) == {"width": 3}
+    verify(tmp_path / "it")
 
 
 @pytest.mark.parametrize("change", ["missing", "shape"])

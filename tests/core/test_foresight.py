@@ -84,9 +84,9 @@ def foresee(diffuser):
 
 def test_fine_tuning_improves_foresight_and_leaves_the_backbone_unchanged(diffuser, tmp_path):
     before, data = foresee(diffuser), data_of(diffuser)
-    config = ForesightConfig(steps=40, batch=8, rate=1e-2, rank=4)
+    config = ForesightConfig(steps=20, batch=8, rate=2e-2, rank=4)
     result, actual = train_foresight(diffuser, data, tmp_path / "adapter", config)
-    assert result.step == 40 and actual["after"] > actual["before"]
+    assert result.step == 20 and actual["after"] > actual["before"]
     assert torch.equal(foresee(diffuser), before)
     reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
     teacher = Teacher(diffuser, reader, Adapter.load(tmp_path / "adapter"))
@@ -117,29 +117,26 @@ def teacher_of(diffuser, folder, steps=1):
     return Teacher(diffuser, reader, Adapter.load(folder))
 
 
-def test_only_a_small_denoiser_is_copied_with_the_adapter_merged(diffuser, tmp_path, monkeypatch):
+def test_only_a_small_denoiser_is_copied_with_the_adapter_merged_and_none_that_is_offloaded(
+    diffuser, tmp_path, monkeypatch
+):
     given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
     small = teacher_of(diffuser, tmp_path / "a", steps=2)
-    large = Teacher(diffuser, small.reader, small.adapter)
+    large, offloaded = (Teacher(diffuser, small.reader, small.adapter) for _ in range(2))
     before = [part.clone() for part in diffuser.denoiser.parameters()]
     one = small.foresee(noise, given, torch.arange(2))
     assert small.foresight.denoiser is not None and not hasattr(small.foresight.denoiser, "peft_config")
     assert not hasattr(diffuser.denoiser, "peft_config")  # nothing is left on the one that draws
+    with monkeypatch.context() as patch:
+        patch.setattr(diffuser.denoiser, "_hf_hook", object(), raising=False)  # as accelerate leaves it
+        offloaded.foresee(noise, given, torch.arange(2))
     monkeypatch.setattr(foresight, "COPIED", 0)
     other = large.foresee(noise, given, torch.arange(2))
-    assert large.foresight.denoiser is None
+    assert large.foresight.denoiser is offloaded.foresight.denoiser is None
     assert (one - other).norm() < 0.02 * other.norm()  # both compute in bfloat16
     assert not torch.equal(one, Foresight(diffuser)(noise, given, torch.arange(2)))
     now = [part for name, part in diffuser.denoiser.named_parameters() if "lora" not in name]
     assert len(now) == len(before) and all(map(torch.equal, now, before))
-
-
-def test_an_offloaded_denoiser_is_not_copied(diffuser, tmp_path, monkeypatch):
-    teacher = teacher_of(diffuser, tmp_path / "a")
-    given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
-    monkeypatch.setattr(diffuser.denoiser, "_hf_hook", object(), raising=False)  # as accelerate leaves it
-    teacher.foresee(noise, given, torch.arange(2))
-    assert teacher.foresight.denoiser is None
 
 
 def test_the_calls_of_a_teacher_are_counted_separately_from_those_of_sampling(diffuser, tmp_path):
@@ -150,26 +147,15 @@ def test_the_calls_of_a_teacher_are_counted_separately_from_those_of_sampling(di
         assert made.other_calls == {"foresight": 4}
 
 
-def test_samples_without_pictures_cannot_be_foreseen(diffuser, tmp_path):
+def test_what_cannot_be_foreseen_with_is_refused_with_advice(diffuser, tmp_path):
     with pytest.raises(ValueError, match="collect samples first"):
         train_foresight(diffuser, data_of(diffuser, pictures=False), tmp_path / "adapter")
-
-
-def test_a_reward_model_without_a_teacher_is_refused_with_advice(diffuser, tmp_path):
     reward = RewardModel(
         latent_channels=4, text_width=8, width=16, heads=2, depth=1, channels=(16,), head_width=16
     )
-    checkpoint.save(reward, tmp_path / "reward")
-    with pytest.raises(ValueError, match="of an earlier kind"):
-        Teacher.of_reward(tmp_path / "reward", diffuser)
-
-
-def test_an_adapter_of_another_backbone_is_refused(diffuser, tmp_path):
-    teacher = teacher_of(diffuser, tmp_path / "a")
-    reward = RewardModel(
-        latent_channels=4, text_width=8, width=16, heads=2, depth=1, channels=(16,), head_width=16
-    )
-    parts = RewardParts(reward, teacher)
-    checkpoint.save(parts, tmp_path / "reward", {"backbone_revision": "another"}, kind="RewardModel")
-    with pytest.raises(ValueError, match="another backbone"):
-        Teacher.of_reward(tmp_path / "reward", diffuser)
+    parts, other = RewardParts(reward, teacher_of(diffuser, tmp_path / "a")), {"backbone_revision": "another"}
+    checkpoint.save(reward, tmp_path / "old")
+    checkpoint.save(parts, tmp_path / "other", other, kind="RewardModel")
+    for name, says in (("old", "of an earlier kind"), ("other", "another backbone")):
+        with pytest.raises(ValueError, match=says):
+            Teacher.of_reward(tmp_path / name, diffuser)

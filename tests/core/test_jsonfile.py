@@ -5,7 +5,7 @@ import pytest
 from core.evaluation.journal import FILE, Journal
 from core.jsonfile import parsed, read, read_lines, read_or
 
-DAMAGED = [
+DAMAGED = (
     b"",
     b"null",
     b"[]",
@@ -17,40 +17,26 @@ DAMAGED = [
     b"[" * 100_000,
     b"1" * 5000,
     b'{"a": NaN',
-]
-
-
-@pytest.mark.parametrize("content", DAMAGED)
-def test_damaged_content_raises_an_error_or_gives_the_default(tmp_path, content):
-    path = tmp_path / "a.json"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.json is damaged: it should hold an object in JSON\."):
-        read(path)
-    assert read_or({}, path) == {}
-
-
-@pytest.mark.parametrize(
-    ("content", "kind", "fits"),
-    [
-        (b"7", float, True),
-        (b"7.5", float, True),
-        (b"true", float, False),
-        (b"[]", list, True),
-        (b"{}", list, False),
-    ],
 )
-def test_each_kind_of_content_is_distinguished(content, kind, fits):
-    if fits:
-        assert parsed(content, kind, "it") is not None
-    else:
+
+
+def test_damaged_or_missing_content_raises_an_error_or_gives_the_default(tmp_path):
+    path = tmp_path / "a.json"
+    assert read_or(0.0, path) == 0.0
+    with pytest.raises(OSError):
+        read(path)
+    for content in DAMAGED:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.json is damaged: it should hold an object in JSON\."):
+            read(path)
+        assert read_or({}, path) == {}
+
+
+def test_each_kind_of_content_is_distinguished():
+    assert [parsed(b"7", float, "it"), parsed(b"7.5", float, "it"), parsed(b"[]", list, "it")] == [7, 7.5, []]
+    for content, kind in ((b"true", float), (b"{}", list)):
         with pytest.raises(ValueError, match="it is damaged"):
             parsed(content, kind, "it")
-
-
-def test_a_missing_file_gives_the_default(tmp_path):
-    assert read_or(0.0, tmp_path / "none") == 0.0
-    with pytest.raises(OSError):
-        read(tmp_path / "none")
 
 
 def test_lines_end_only_where_the_file_has_an_end_of_line(tmp_path):
@@ -60,6 +46,9 @@ def test_lines_end_only_where_the_file_has_an_end_of_line(tmp_path):
     path.write_bytes(b"{}\n123\n{}\n")
     with pytest.raises(ValueError, match="line 2, is damaged"):
         read_lines(path)
+    record = {"method": "none", "prompt": "a\u2028b", "seeds": [1], "items": []}
+    Journal(tmp_path, {}, {}).add(record)
+    assert Journal(tmp_path, {}, {}).get("none", "a\u2028b", [1]) == record
 
 
 @pytest.mark.parametrize(
@@ -70,9 +59,3 @@ def test_a_damaged_journal_raises_an_error_that_names_the_file(tmp_path, line):
     (tmp_path / FILE).write_text(f'{{"settings": {{}}}}\n{line}\n')
     with pytest.raises(ValueError, match=rf"{FILE}.* is damaged.* start the experiment again"):
         Journal(tmp_path, {}, {})
-
-
-def test_a_journal_keeps_a_prompt_with_a_separator_of_lines(tmp_path):
-    record = {"method": "none", "prompt": "a\u2028b", "seeds": [1], "items": []}
-    Journal(tmp_path, {}, {}).add(record)
-    assert Journal(tmp_path, {}, {}).get("none", "a\u2028b", [1]) == record

@@ -12,23 +12,16 @@ from tests.no_float64 import OnDevice
 SHAPE = (4, 16, 16)
 
 
-def test_a_seed_draws_what_a_diffusers_pipeline_draws():
+def test_a_seed_draws_what_a_diffusers_pipeline_draws_and_its_streams_go_on_from_each_other():
     from diffusers.utils.torch_utils import randn_tensor
 
     generators = [torch.Generator("cpu").manual_seed(s) for s in (7, 8)]
-    assert torch.equal(draw([7, 8], SHAPE), randn_tensor((2, *SHAPE), generator=generators))
-
-
-def test_an_item_depends_on_its_own_seed_only():
-    assert torch.equal(draw([1, 2, 3], SHAPE)[1], draw([2], SHAPE)[0])
-    assert torch.equal(second([1, 2, 3], SHAPE)[1], second([2], SHAPE)[0])
-
-
-def test_the_second_stream_is_standard_normal_and_independent_of_the_first():
-    seeds = list(range(64))
-    eps, xi = draw(seeds, SHAPE), second(seeds, SHAPE)
-    assert abs(xi.mean()) < 0.02 and abs(xi.std() - 1) < 0.02
-    assert abs((eps * xi).mean()) < 0.02
+    first, other = (randn_tensor((2, *SHAPE), generator=generators) for _ in range(2))
+    assert torch.equal(draw([7, 8], SHAPE), first) and torch.equal(second([7, 8], SHAPE), other)
+    assert torch.equal(draw([8], SHAPE), first[1:])  # whatever else is drawn
+    assert torch.equal(
+        torch.randn(SHAPE, generator=third([7], SHAPE)[0]), torch.randn(SHAPE, generator=generators[0])
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,6 +33,8 @@ def test_the_second_stream_is_standard_normal_and_independent_of_the_first():
 )  # fmt: skip
 def test_a_whole_number_is_a_seed(seed, value):
     assert check_seed(seed) == value and type(check_seed(seed)) is int
+    for seeds in (seed, [seed], (seed,), np.array([value]), torch.tensor([value])):
+        assert check_seeds(seeds) == [value]
 
 
 @pytest.mark.parametrize(
@@ -56,17 +51,18 @@ def test_anything_else_is_refused_with_a_sentence(seed):
         check_seed(seed)
 
 
-@pytest.mark.parametrize(
-    "seeds", [7, "7", np.int64(7), [7], (np.uint8(7),), np.array([7]), torch.tensor([7])]
-)
-def test_seeds_are_one_or_many_of_any_kind(seeds):
-    assert check_seeds(seeds) == [7] and torch.equal(draw(seeds, SHAPE), draw([7], SHAPE))
-
-
-@pytest.mark.parametrize("seeds", [[], (), np.array([], int), torch.tensor([]), range(0)])
-def test_no_seed_is_refused(seeds):
-    with pytest.raises(ValueError, match="There is no seed"):
-        check_seeds(seeds)
+def test_what_cannot_be_used_is_refused():
+    for seeds in ([], (), np.array([], int), torch.tensor([]), range(0)):
+        with pytest.raises(ValueError, match="There is no seed"):
+            check_seeds(seeds)
+    for strength in (-0.1, 1.1, math.nan, math.inf, "1", None):
+        with pytest.raises(ValueError, match="from 0"):
+            check_strength(strength)
+    eps = draw([1], SHAPE)
+    with pytest.raises(ValueError, match="differ in shape"):
+        blend(eps, draw([1], (4, 8, 8)), 0.5)
+    with pytest.raises(ValueError, match="B, C, H, W"):
+        drift(eps, eps[0])
 
 
 BEYOND = [2**32, 2**32 + 5, 2**33 + 5, 5 * 2**32, 2**53, 2**53 + 1, 2**62 + 5, SEED_LIMIT - 1]
@@ -82,22 +78,13 @@ def test_no_two_seeds_have_the_same_noise_in_any_stream():
 
 
 @pytest.mark.parametrize("seed", BEYOND)
-def test_a_seed_beyond_32_bits_draws_standard_normal_noise_in_a_stream_of_its_own(seed):
-    shape = (4, 64, 64)
-    first, other = draw([seed], shape), second([seed], shape)
-    assert torch.equal(first, draw([seed], shape)) and not torch.equal(first, other)
-    assert abs(first.mean()) < 0.03 and abs(first.std() - 1) < 0.03
-    (generator,) = third([seed], shape)
+def test_a_seed_beyond_32_bits_draws_standard_normal_noise(seed):
+    first = draw([seed], (4, 64, 64))
+    assert torch.equal(first, draw([seed], (4, 64, 64)))
+    (generator,) = third([seed], first.shape[1:])
     assert generator.initial_seed() == seed
-    whole = torch.randn(3, *shape, generator=generator)
-    assert whole.isfinite().all() and abs(whole.std() - 1) < 0.03
-
-
-@pytest.mark.parametrize("seed", [0, 7, 2**31, 2**32 - 1])
-def test_numpys_twister_is_torchs(seed):
-    """What is set in the state of torch's generator for a larger seed is where torch itself has it for these."""
-    state = torch.Generator("cpu").manual_seed(seed).get_state().view(torch.int64)
-    assert np.array_equal(state[3:627].numpy(), np.random.RandomState(seed).get_state()[1])
+    for stream in (first, torch.randn(3, *first.shape, generator=generator)):
+        assert abs(stream.mean()) < 0.03 and abs(stream.std() - 1) < 0.03
 
 
 def test_blending_and_drift_need_no_float64_on_the_device():
@@ -109,27 +96,12 @@ def test_blending_and_drift_need_no_float64_on_the_device():
     assert drift(moved, placed) == drift(other, eps)
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan, math.inf, "1", None])
-def test_a_strength_out_of_range_is_refused(strength):
-    with pytest.raises(ValueError, match="from 0"):
-        check_strength(strength)
-
-
-def test_strength_0_is_the_noise_and_strength_1_the_projection_bit_for_bit():
-    eps, projected = draw([1, 2], SHAPE), draw([3, 4], SHAPE)
-    assert torch.equal(blend(eps, projected, 0), eps) and torch.equal(blend(eps, projected, 1), projected)
-
-
-@pytest.mark.parametrize("strength", [0.25, 0.5, 0.9])
-def test_between_the_two_the_variance_is_kept(strength):
+def test_strength_0_is_the_noise_1_the_projection_bit_for_bit_and_between_them_the_variance_is_kept():
     eps, other = draw([1, 2], SHAPE), draw([3, 4], SHAPE)
-    assert abs(blend(eps, other, strength).std() - 1) < 0.03
-    assert torch.allclose(blend(eps, eps.clone(), strength), eps, atol=1e-6)
-
-
-def test_blend_refuses_shapes_that_differ():
-    with pytest.raises(ValueError, match="differ in shape"):
-        blend(draw([1], SHAPE), draw([1], (4, 8, 8)), 0.5)
+    assert torch.equal(blend(eps, other, 0), eps) and torch.equal(blend(eps, other, 1), other)
+    for strength in (0.25, 0.5, 0.9):
+        assert abs(blend(eps, other, strength).std() - 1) < 0.03
+        assert torch.allclose(blend(eps, eps.clone(), strength), eps, atol=1e-6)
 
 
 def test_white_noise_has_no_drift():
@@ -138,6 +110,8 @@ def test_white_noise_has_no_drift():
     assert result["cosine"] == pytest.approx(1) and result["distance"] == 0
     assert abs(result["mean"]) < 0.02 and abs(result["std"] - 1) < 0.02 and result["kl"] < 0.005
     assert result["spatial_correlation"] < result["white_bound"] < 0.03
+    column = draw([1], (4, 9, 1))
+    assert math.isfinite(drift(column, column)["spatial_correlation"])
 
 
 @pytest.mark.parametrize(
@@ -154,10 +128,3 @@ def test_white_noise_has_no_drift():
 def test_each_kind_of_drift_is_seen(change, name, least):
     eps = draw(range(16), SHAPE)
     assert drift(change(eps), eps)[name] > least
-
-
-def test_drift_works_for_one_column_and_refuses_other_shapes():
-    eps = draw([1], (4, 9, 1))
-    assert math.isfinite(drift(eps, eps)["spatial_correlation"])
-    with pytest.raises(ValueError, match="B, C, H, W"):
-        drift(eps, eps[0])

@@ -42,6 +42,9 @@ def test_the_report_goes_to_json_and_has_every_method(report):
     again = json.loads(json.dumps(report, allow_nan=False))
     assert list(again["methods"]) == ["none", "projected", "best-of-2", "best-of-4", "best-of-1"]
     assert again["prompts"] == 3 and again["images"] == 12 and again["judged"] == 8
+    assert markdown(report).count("\n") == 6 and "| best-of-2 |" in markdown(report)
+    assert report["scorer"]["words"] == 4 * (2 + 5) and report["scorer"]["mae"] < 1e-4
+    assert set(report["scorer"]["kinds"]) == {"colour", "object", "relation"}
 
 
 def test_figures_are_those_of_the_judge_on_the_very_images(report, diffuser, world):
@@ -65,35 +68,19 @@ def test_best_of_one_is_none_and_more_is_better_where_the_scorer_sees_what_the_j
     assert entries["best-of-4"]["win_tie_loss"]["loss"] == 0
 
 
-def test_best_of_n_is_charged_n_images_and_n_scorings(report):
-    entries = report["methods"]
-    assert entries["none"]["network_calls"] == entries["projected"]["network_calls"] == 2
-    assert entries["projected"]["other_calls"] == {"projector": 1}
-    assert entries["best-of-4"]["network_calls"] == 8 and entries["best-of-4"]["other_calls"] == {"scorer": 4}
-    both = entries["none"]["seconds"] + entries["none"]["scoring_seconds"]
-    assert entries["best-of-4"]["seconds"] == pytest.approx(4 * both)
-
-
-def test_the_paired_difference_is_the_difference_of_the_figures(report):
-    entries = report["methods"]
+def test_differences_costs_drift_and_diversity_are_reported(report):
+    none, moved, best = (report["methods"][name] for name in ("none", "projected", "best-of-4"))
     for figure in ("strict", "words", "scorer"):
-        difference = entries["projected"][figure]["estimate"] - entries["none"][figure]["estimate"]
-        assert entries["projected"]["difference"][figure]["estimate"] == pytest.approx(difference)
-    assert sum(entries["projected"]["win_tie_loss"].values()) == 8
-
-
-def test_drift_diversity_and_quality_are_reported(report):
-    entries = report["methods"]
-    assert entries["projected"]["drift"]["items"] == 12 and entries["projected"]["drift"]["distance"] > 0
-    assert "drift" not in entries["none"] and entries["projected"]["frechet"] >= 0
-    assert 0 < entries["none"]["diversity"]["estimate"] < 1
-    assert entries["best-of-4"]["diversity"]["estimate"] is None  # one image of a prompt is always the choice
+        difference = moved[figure]["estimate"] - none[figure]["estimate"]
+        assert moved["difference"][figure]["estimate"] == pytest.approx(difference)
+    assert sum(moved["win_tie_loss"].values()) == 8
+    assert none["network_calls"] == moved["network_calls"] == 2 and moved["other_calls"] == {"projector": 1}
+    assert best["network_calls"] == 8 and best["other_calls"] == {"scorer": 4}
+    assert best["seconds"] == pytest.approx(4 * (none["seconds"] + none["scoring_seconds"]))
+    assert moved["drift"]["items"] == 12 and moved["drift"]["distance"] > 0
+    assert "drift" not in none and moved["frechet"] >= 0 and 0 < none["diversity"]["estimate"] < 1
+    assert best["diversity"]["estimate"] is None  # one image of a prompt is always the choice
     assert chosen_distance(np.full((3, 3), 1 / 3), [1.0, 2.0, 3.0]) == pytest.approx(2)
-
-
-def test_the_scorer_is_measured_against_the_judge(report):
-    assert report["scorer"]["words"] == 4 * (2 + 5) and report["scorer"]["mae"] < 1e-4
-    assert set(report["scorer"]["kinds"]) == {"colour", "object", "relation"}
 
 
 def test_the_peak_memory_is_the_maximum_over_batches_and_none_for_old_journals(run, tmp_path):
@@ -113,18 +100,6 @@ def test_the_peak_memory_is_the_maximum_over_batches_and_none_for_old_journals(r
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
     old = run(**few)
     assert old["methods"]["none"]["peak_memory"] is None and "| - |" in markdown(old)
-
-
-def test_a_method_may_be_compared_by_itself_and_as_the_base_of_best_of_n(run, networks):
-    def moved():
-        return projected(networks[0])
-
-    result = run(methods=[best_of(2, base=moved()), moved()], prompts=["a star"])
-    assert list(result["methods"]) == ["none", "projected", "best-of-2 + projected"]
-
-
-def test_the_table_has_a_line_for_every_method(report):
-    assert markdown(report).count("\n") == 6 and "| best-of-2 |" in markdown(report)
 
 
 def test_a_stopped_experiment_resumes(run, report, world, tmp_path):
@@ -160,13 +135,6 @@ def test_another_experiment_is_refused_in_the_same_folder(run, networks, tmp_pat
         run(**few)
 
 
-def test_seeds_may_differ_from_prompt_to_prompt(run):
-    prompts = ["a star", "a red circle"]
-    assert seeds_for(prompts, 2, 100) == [[100, 101], [102, 103]]
-    result = run(methods=[best_of(2)], prompts=prompts, seeds=seeds_for(prompts, 2, 100))
-    assert result["settings"]["seeds"] == [[100, 101], [102, 103]] and result["images"] == 4
-
-
 @pytest.mark.parametrize(
     "changes, says",
     [
@@ -183,14 +151,20 @@ def test_bad_input_is_refused_with_a_sentence(run, changes, says):
         run(**changes)
 
 
-def test_a_single_image_is_reported_without_a_frechet_distance(run, networks):
-    result = run(methods=[none(), projected(networks[0])], prompts=["a red circle"], seeds=[11])
-    entry = json.loads(json.dumps(result, allow_nan=False))["methods"]["projected"]
-    assert "frechet" not in entry and result["images"] == 1
-    assert entry["difference"]["words"]["estimate"] is not None and entry["diversity"]["estimate"] is None
-
-
 def test_two_methods_of_one_name_are_refused(run, networks):
     twins = [projected(networks[0], 0.5, name="x"), projected(networks[0], 1.0, name="x")]
     with pytest.raises(ValueError, match="'x'"):
         run(methods=twins)
+
+
+def test_a_single_image_other_seeds_for_each_prompt_and_a_method_as_a_base_are_reported(run, networks):
+    result = run(methods=[none(), projected(networks[0])], prompts=["a red circle"], seeds=[11])
+    entry = json.loads(json.dumps(result, allow_nan=False))["methods"]["projected"]
+    assert "frechet" not in entry and result["images"] == 1
+    assert entry["difference"]["words"]["estimate"] is not None and entry["diversity"]["estimate"] is None
+    prompts = ["a star", "a red circle"]
+    seeds = seeds_for(prompts, 2, 100)
+    moved = [best_of(2, base=projected(networks[0])), projected(networks[0])]
+    result = run(methods=moved, prompts=prompts, seeds=seeds)
+    assert result["settings"]["seeds"] == seeds == [[100, 101], [102, 103]] and result["images"] == 4
+    assert list(result["methods"]) == ["none", "projected", "best-of-2 + projected"]

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from core.evaluation import methods as m
-from core.evaluation.memory import peak
 from core.noise import SEED_LIMIT, draw
 from core.training.loop import Stopped
 from core.training.lora import Adapter, LoraConfig, train_lora
@@ -22,30 +21,25 @@ def test_none_starts_from_the_noise_of_its_seeds_and_its_calls_are_counted_at_th
     assert plain.network_calls == 4 * 2 * 2  # items, steps, passes of guidance
     assert plain.other_calls == {} and plain.seeds == SEEDS
     assert plain.images.shape == (4, 32, 32, 3) and plain.images.dtype == np.uint8
-
-
-def test_without_guidance_an_image_costs_half(diffuser):
+    assert plain.peak_memory is None or plain.peak_memory > 10_000_000
     result = m.none().run(diffuser, PROMPTS[:1], [1], m.Settings(steps=2, guidance=1.0))
     assert result.network_calls == 2
+    with pytest.raises(Stopped):
+        m.none().run(diffuser, PROMPTS, SEEDS, SHORT, stop=lambda: True)
 
 
-def test_strength_zero_is_none_bit_for_bit(plain, diffuser, networks):
-    result = m.projected(networks[0], 0.0).run(diffuser, PROMPTS, SEEDS, SHORT)
-    assert torch.equal(result.latents, plain.latents) and (result.images == plain.images).all()
-    assert result.other_calls == {}
-
-
-def test_the_projector_changes_the_noise_and_is_counted_apart(plain, diffuser, networks):
-    result = m.projected(networks[0]).run(diffuser, PROMPTS, SEEDS, SHORT)
+def test_the_projector_changes_the_noise_is_counted_apart_and_at_strength_0_is_none(
+    plain, diffuser, networks
+):
+    off = m.projected(networks[0], 0.0).run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert torch.equal(off.latents, plain.latents) and (off.images == plain.images).all()
+    assert off.other_calls == {}
+    method = m.projected(networks[0])
+    result = method.run(diffuser, PROMPTS, SEEDS, SHORT)
     assert not torch.equal(result.noise, plain.noise)
     assert result.other_calls == {"projector": 4} and result.network_calls == plain.network_calls
-
-
-def test_an_image_does_not_depend_on_its_batch_mates(plain, diffuser, networks):
-    method = m.projected(networks[0])
-    whole = method.run(diffuser, PROMPTS, SEEDS, SHORT)
     alone = method.run(diffuser, PROMPTS[1:2], SEEDS[1:2], SHORT)
-    assert torch.allclose(whole.latents[1:2], alone.latents, atol=1e-4)
+    assert torch.allclose(result.latents[1:2], alone.latents, atol=1e-4)
 
 
 def test_the_first_candidate_is_the_base_seed_and_the_others_have_fixed_values():
@@ -88,11 +82,6 @@ def test_one_missing_word_counts_against_the_whole_image():
 def test_bad_input_is_refused_with_a_sentence(diffuser, call, says):
     with pytest.raises(ValueError, match=says):
         call(diffuser)
-
-
-def test_a_method_can_be_stopped(diffuser):
-    with pytest.raises(Stopped):
-        m.none().run(diffuser, PROMPTS, SEEDS, SHORT, stop=lambda: True)
 
 
 # ---- combinations
@@ -154,26 +143,16 @@ def test_best_of_wraps_any_method_and_no_method_wraps_it(networks):
         m.guided("pag", base=m.tuned(None, base=m.guided("autoguidance")))
 
 
-def test_the_peak_memory_of_a_method_is_reported(plain):
-    with peak() as memory:
-        pass
-    assert (plain.peak_memory is None) == (memory.bytes is None)
-    assert plain.peak_memory is None or plain.peak_memory > 10_000_000
+def test_the_fingerprint_of_a_combination_follows_all_its_parts_and_their_weights(networks):
+    def prints():
+        moved, weak = m.projected(networks[0]), m.projected(networks[0], 0.5)
+        methods = (moved, weak, m.guided("pag"), m.guided("pag", base=moved), m.guided("pag", 2.0, moved))
+        return [method.fingerprint for method in (*methods, m.guided("pag", base=weak))]
 
-
-def test_the_fingerprint_of_a_combination_names_all_its_parts(networks):
-    alone, guided = m.projected(networks[0]), m.guided("pag")
-    both = m.guided("pag", base=m.projected(networks[0]))
-    assert len({alone.fingerprint, guided.fingerprint, both.fingerprint}) == 3
-    assert both.fingerprint != m.guided("pag", 2.0, m.projected(networks[0])).fingerprint
-    assert both.fingerprint != m.guided("pag", base=m.projected(networks[0], 0.5)).fingerprint
-
-
-def test_the_fingerprint_follows_the_weights(networks):
-    first = m.projected(networks[0]).fingerprint
-    assert first == m.projected(networks[0]).fingerprint != m.projected(networks[0], 0.5).fingerprint
-    bias = next(networks[0].parameters())
+    first, bias = prints(), next(networks[0].parameters())
+    assert first == prints() and len(set(first)) == 6
     with torch.no_grad():
         bias.add_(1)
-        assert m.projected(networks[0]).fingerprint != first
+        changed = [a != b for a, b in zip(first, prints(), strict=True)]
         bias.sub_(1)
+    assert changed == [True, True, False, True, True, True]

@@ -82,109 +82,58 @@ def text(tokenizer, **more):
 
 
 def sight(**more):
-    return {
-        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "initializer_range": 0.3, **more,
-    }  # fmt: skip
+    """Of most vision towers."""
+    return {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "initializer_range": 0.3, **more}  # fmt: skip
 
 
-QWEN_SPECIAL = [
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-]
-
-
-def qwen_ids(tokenizer):
-    ids = tokenizer.convert_tokens_to_ids
-    return {
-        "image_token_id": ids("<|image_pad|>"),
-        "video_token_id": ids("<|video_pad|>"),
-        "vision_start_token_id": ids("<|vision_start|>"),
-        "vision_end_token_id": ids("<|vision_end|>"),
-    }
-
-
-def qwen_images(patch):
-    return Qwen2VLImageProcessorPil(
-        patch_size=patch,
-        temporal_patch_size=2,
-        merge_size=2,
-        size={"shortest_edge": 256, "longest_edge": 4096},
+def qwen(family, vision, rope=(), plain=(), processor="Qwen3VLProcessor", **more):
+    special = [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    ]
+    tokenizer = tokens(special, QWEN, plain=plain, eos_token="<|im_end|>")
+    names = ["vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"]
+    config = getattr(hf, f"{family}Config")(
+        text_config=text(
+            tokenizer,
+            rope_parameters={"rope_type": "default", "rope_theta": 10.0, "mrope_section": [2, 3, 3], **dict(rope)},
+            **more,
+        ),
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 8,
+            "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 32, "initializer_range": 0.3, **vision,
+        },
+        **dict(zip(names, tokenizer.convert_tokens_to_ids(special[2:]), strict=True)),
+    )  # fmt: skip
+    images = Qwen2VLImageProcessorPil(
+        patch_size=8, temporal_patch_size=2, merge_size=2, size={"shortest_edge": 256, "longest_edge": 4096}
     )
+    kind = getattr(hf, f"{family}ForConditionalGeneration")
+    return kind, config, tokenizer, images, {"processor_class": processor}
 
 
 def qwen2_5_vl():
-    tokenizer = tokens(QWEN_SPECIAL, QWEN, plain=["<think>"], eos_token="<|im_end|>")
-    rope = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [2, 3, 3]}
-    config = hf.Qwen2_5_VLConfig(
-        text_config=text(tokenizer, rope_parameters=rope),
-        vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 8,
-            "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 32, "out_hidden_size": 32,
-            "fullatt_block_indexes": [1], "initializer_range": 0.3,
-        },
-        **qwen_ids(tokenizer),
-    )  # fmt: skip
-    return (
-        hf.Qwen2_5_VLForConditionalGeneration,
-        config,
-        tokenizer,
-        qwen_images(8),
-        {"processor_class": "Qwen2_5_VLProcessor"},
-    )
+    vision = {"window_size": 32, "fullatt_block_indexes": [1]}
+    return qwen("Qwen2_5_VL", vision, plain=["<think>"], processor="Qwen2_5_VLProcessor")
 
 
-def qwen2_vl():
-    tokenizer = tokens(QWEN_SPECIAL, QWEN, eos_token="<|im_end|>")
-    rope = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [2, 3, 3]}
-    config = hf.Qwen2VLConfig(
-        text_config=text(tokenizer, rope_parameters=rope),
-        vision_config={
-            "depth": 2, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 8,
-            "spatial_merge_size": 2, "temporal_patch_size": 2, "initializer_range": 0.3,
-        },
-        **qwen_ids(tokenizer),
-    )  # fmt: skip
-    return (
-        hf.Qwen2VLForConditionalGeneration,
-        config,
-        tokenizer,
-        qwen_images(8),
-        {"processor_class": "Qwen2VLProcessor"},
-    )
-
-
-def qwen3_vl(family="Qwen3VL", **more):
-    tokenizer = tokens(QWEN_SPECIAL, QWEN, eos_token="<|im_end|>")
-    rope = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [2, 3, 3], "mrope_interleaved": True}
-    deep = {"deepstack_visual_indexes": [0, 1]} if family == "Qwen3VL" else {}
-    config = getattr(hf, f"{family}Config")(
-        text_config=text(tokenizer, rope_parameters=rope, **more),
-        vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 8,
-            "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 32, "num_position_embeddings": 64,
-            "initializer_range": 0.3, **deep,
-        },
-        **qwen_ids(tokenizer),
-    )  # fmt: skip
-    kind = getattr(hf, f"{family}ForConditionalGeneration")
-    return kind, config, tokenizer, qwen_images(8), {"processor_class": "Qwen3VLProcessor"}
+def qwen3_vl():
+    vision = {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
+    return qwen("Qwen3VL", vision, {"mrope_interleaved": True})
 
 
 def qwen3_5():
     """Two layers of three are linear attention: its state is no cache of keys and values."""
-    return qwen3_vl(
-        "Qwen3_5",
-        layer_types=["linear_attention", "full_attention", "linear_attention"],
-        linear_num_key_heads=2,
-        linear_num_value_heads=2,
-        linear_key_head_dim=8,
-        linear_value_head_dim=8,
-    )
+    return qwen(
+        "Qwen3_5", {"num_position_embeddings": 64}, {"mrope_interleaved": True},
+        layer_types=["linear_attention", "full_attention", "linear_attention"], linear_num_key_heads=2,
+        linear_num_value_heads=2, linear_key_head_dim=8, linear_value_head_dim=8,
+    )  # fmt: skip
 
 
 def smolvlm(family="SmolVLM", images=SmolVLMImageProcessorPil):
@@ -279,17 +228,13 @@ def gemma3():
     )  # fmt: skip
     ids = tokenizer.convert_tokens_to_ids
     config = hf.Gemma3Config(
-        text_config=text(
-            tokenizer,
-            sliding_window=8,
-            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-        ),
+        text_config=text(tokenizer, sliding_window=8, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
         vision_config={**sight(image_size=32, patch_size=8), "vision_use_head": False},
         mm_tokens_per_image=4,
         boi_token_index=ids("<start_of_image>"),
         eoi_token_index=ids("<end_of_image>"),
         image_token_index=ids("<image_soft_token>"),
-    )
+    )  # fmt: skip
     images = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
     return hf.Gemma3ForConditionalGeneration, config, tokenizer, images, {
         "processor_class": "Gemma3Processor", "image_seq_length": 4,
@@ -303,11 +248,8 @@ def mllama():
         ONEVISION.replace("<image>", "<|image|>"),
         bos_token="<s>",
     )
-    wide = {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10.0},
-        "cross_attention_layers": [1],
-        "bos_token_id": 0,
-    }
+    rope = {"rope_type": "default", "rope_theta": 10.0}
+    wide = {"rope_parameters": rope, "cross_attention_layers": [1], "bos_token_id": 0}
     config = hf.MllamaConfig(
         text_config=text(tokenizer, **wide),
         vision_config={
@@ -318,30 +260,12 @@ def mllama():
         image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
     )  # fmt: skip
     images = MllamaImageProcessorPil(size={"height": 32, "width": 32}, max_image_tiles=1)
-    return (
-        hf.MllamaForConditionalGeneration,
-        config,
-        tokenizer,
-        images,
-        {"processor_class": "MllamaProcessor"},
-    )
+    settings = {"processor_class": "MllamaProcessor"}
+    return hf.MllamaForConditionalGeneration, config, tokenizer, images, settings
 
 
-FAMILIES = {
-    make.__name__: make
-    for make in (
-        qwen2_5_vl,
-        qwen2_vl,
-        qwen3_vl,
-        qwen3_5,
-        smolvlm,
-        idefics3,
-        internvl,
-        llava,
-        llava_onevision,
-        gemma3,
-    )
-}
+ALL = (qwen2_5_vl, qwen3_vl, qwen3_5, smolvlm, idefics3, internvl, llava, llava_onevision, gemma3)
+FAMILIES = {make.__name__: make for make in ALL}
 
 
 def save_family(name: str, folder: Path) -> Path:
@@ -352,8 +276,7 @@ def save_family(name: str, folder: Path) -> Path:
     for weight in model.parameters():
         if weight.ndim == 2 and not weight.any():  # Gemma's projection of images begins at nothing
             torch.nn.init.normal_(weight, std=0.3)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    images.save_pretrained(folder)
+    for part in (model, tokenizer, images):
+        part.save_pretrained(folder)
     (folder / "processor_config.json").write_text(json.dumps(settings))
     return folder

@@ -24,21 +24,16 @@ def qwen(opening):
     )
 
 
-def test_the_instruction_comes_before_the_image_and_the_prompt_after_it():
+def test_the_instruction_stands_once_before_the_image_and_the_prompt_after_it_where_the_template_can():
     text = asked(talk(qwen("<|im_start|>assistant\n")))
     assert text.index(INSTRUCTION) < text.index("<image>") < text.index("a cup")
     assert text.endswith("<|im_start|>assistant\n")
-
-
-def test_an_instruction_that_a_template_does_not_show_as_a_string_is_given_as_a_part():
-    text = asked(talk(SMOL))
-    assert text.startswith(f"<|im_start|>System: {INSTRUCTION}")
-    assert text.count(INSTRUCTION) == 1
-
-
-def test_a_template_without_a_system_message_gets_the_instruction_from_the_user():
-    dialogue = talk(GEMMA, "<start_of_image>", ["<start_of_image>"], bos_token="<bos>")
-    text = asked(dialogue)
+    assert text.count("*nothing else*") == INSTRUCTION.count("*nothing else*") == 1
+    text = asked(talk(SMOL))  # which does not show an instruction that is a string
+    assert text.startswith(f"<|im_start|>System: {INSTRUCTION}") and text.count(INSTRUCTION) == 1
+    text = asked(
+        talk(GEMMA, "<start_of_image>", ["<start_of_image>"], bos_token="<bos>")
+    )  # without a system message
     assert text.count(INSTRUCTION) == text.count("<bos>") == 1
     assert text.index("<start_of_image>") < text.index(INSTRUCTION) < text.index("a cup")
 
@@ -77,16 +72,12 @@ def test_an_empty_thought_that_the_template_writes_before_an_answer_is_written()
     assert asked(talk(template)).endswith("assistant\n<think>\n\n</think>\n\n")
 
 
-def test_a_template_that_opens_with_a_thought_is_refused():
+def test_a_template_that_opens_with_a_thought_or_never_shows_the_instruction_is_refused():
     with pytest.raises(ValueError, match="opens the answer with a thought"):
         talk(qwen("<|im_start|>assistant\n<think>\n"))
-
-
-def test_a_template_that_never_shows_the_instruction_is_refused():
+    last = "messages[-2 if messages[-1]['role'] == 'assistant' else -1]"
     with pytest.raises(ValueError, match="leaves the instruction out"):
-        talk(
-            "<image>{{ messages[-2 if messages[-1]['role'] == 'assistant' else -1]['content'][1]['text'][-6:] }}"
-        )
+        talk(f"<image>{{{{ {last}['content'][1]['text'][-6:] }}}}")
 
 
 def test_a_prompt_that_spells_a_token_which_is_not_marked_as_special_is_cut():
@@ -95,10 +86,3 @@ def test_a_prompt_that_spells_a_token_which_is_not_marked_as_special_is_cut():
     ids = dialogue.plain(text)
     assert not set(ids) & set(dialogue.tokenizer.added_tokens_decoder)
     assert dialogue.tokenizer.decode(ids) == text
-
-
-def test_the_instruction_says_what_nothing_else_means_and_stands_once_before_the_image():
-    text = asked(talk(qwen("<|im_start|>assistant\n")))
-    assert "*nothing else*" in INSTRUCTION
-    assert text.count("*nothing else*") == 1
-    assert text.index("*nothing else*") < text.index("<image>")

@@ -27,12 +27,11 @@ def test_the_pipeline_loads_with_the_stock_class_and_encodes_as_in_training(tmp_
     ).input_ids
     ours, ours_pooled = encode_tokens(pipe, tokens)
     assert torch.allclose(hidden, ours, atol=1e-5) and torch.allclose(pooled, ours_pooled, atol=1e-5)
-
-
-def test_words_are_whole_tokens_and_others_are_unknown():
-    tokenizer = _pipe().tokenizer
+    tokenizer = pipe.tokenizer
     assert tokenizer.tokenize("A red, circle") == ["a", "red", ",", "circle"]
     assert tokenizer("zebra").input_ids[1] == tokenizer.unk_token_id != tokenizer.eos_token_id
+    with pytest.raises(ValueError, match="3 latents for 1 prompts"):
+        train_diffuser(pipe, torch.zeros(3, 4, 8, 8), ["a"])
 
 
 def test_training_lowers_the_loss_and_resumes_to_the_same_bits(tmp_path):
@@ -40,26 +39,21 @@ def test_training_lowers_the_loss_and_resumes_to_the_same_bits(tmp_path):
     prompts = ["a red circle", "a blue circle"] * 4
     losses = []
 
-    def run(folder, stop=None, pipe=None):
-        pipe = pipe or _pipe()
+    def run(folder, stop=None):
+        pipe = _pipe()
         train_diffuser(
-            pipe, latents, prompts, text_steps=0, steps=40, batch=8, rate=3e-3, bf16=False, folder=folder, save_every=10,
+            pipe, latents, prompts, text_steps=0, steps=20, batch=8, rate=4e-3, bf16=False, folder=folder, save_every=8,
             on_progress=lambda p: losses.append(p.metrics["loss"]), stop=stop,
         )  # fmt: skip
         return pipe
 
     whole = run(tmp_path / "whole")
-    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
     count = iter(range(100))
-    run(tmp_path / "cut", stop=lambda: next(count) >= 25)
+    run(tmp_path / "cut", stop=lambda: next(count) >= 13)
     resumed = run(tmp_path / "cut")
     for a, b in zip(whole.unet.parameters(), resumed.unet.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_latents_and_prompts_must_be_equally_many():
-    with pytest.raises(ValueError, match="3 latents for 1 prompts"):
-        train_diffuser(_pipe(), torch.zeros(3, 4, 8, 8), ["a"])
 
 
 def test_the_text_encoders_learn_first_what_a_word_does_to_the_picture():

@@ -8,13 +8,7 @@ from core.checkpoint import CheckpointError, verify
 from core.diffusion import Diffuser
 from core.noise import draw
 from core.training.loop import Stopped
-from core.training.lora import (
-    WEIGHTS,
-    Adapter,
-    LoraConfig,
-    image_weights,
-    train_lora,
-)
+from core.training.lora import WEIGHTS, Adapter, LoraConfig, image_weights, train_lora
 from tests import backbones
 
 PROMPTS = ["a red circle", "a blue square", "a star", "a red circle"]
@@ -39,19 +33,19 @@ def image(diffuser):
 
 def test_training_lowers_the_loss_and_leaves_the_diffuser_as_it_was(diffuser, tmp_path):
     before, modules = image(diffuser), [name for name, _ in diffuser.pipe.unet.named_modules()]
-    config = LoraConfig(rank=4, steps=40, batch=4, rate=3e-2)
+    config = LoraConfig(rank=4, steps=25, batch=4, rate=3e-2)
     result, loss = train_lora(diffuser, *world(), config, tmp_path / "lora")
-    assert result.step == 40 and loss["after"] < loss["before"]
+    assert result.step == 25 and loss["after"] < loss["before"]
     assert [name for name, _ in diffuser.pipe.unet.named_modules()] == modules
     assert not any(p.requires_grad for p in diffuser.pipe.unet.parameters())
     assert torch.equal(image(diffuser), before)
 
 
 def test_an_adapter_changes_the_denoiser_only_while_it_is_enabled(diffuser, tmp_path):
-    config = LoraConfig(rank=4, steps=10, batch=4, rate=1e-2)
     adapters = []
     for seed in (0, 1):
-        train_lora(diffuser, *world(), LoraConfig(**{**vars(config), "seed": seed}), tmp_path / str(seed))
+        config = LoraConfig(rank=4, steps=8, batch=4, rate=1e-2, seed=seed)
+        train_lora(diffuser, *world(), config, tmp_path / str(seed))
         adapters.append(Adapter.load(tmp_path / str(seed)))
     plain, made = image(diffuser), []
     for adapter in (*adapters, adapters[0]):
@@ -80,10 +74,15 @@ def test_the_file_is_diffusers_own_and_holds_the_adapter_alone(diffuser, tmp_pat
         pass
     diffuser.pipe.unload_lora_weights()
     assert torch.allclose(ours, theirs, atol=1e-5)
+    with pytest.raises(ValueError, match="another backbone"), adapter.on(Diffuser(diffuser.pipe, "b", "2")):
+        pass
+    (tmp_path / "lora" / WEIGHTS).write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="damaged"):
+        Adapter.load(tmp_path / "lora")
 
 
-def test_a_stopped_run_resumes_and_ends_in_the_same_bits(diffuser, tmp_path):
-    train_lora(diffuser, *world(), SHORT, tmp_path / "whole", folder=tmp_path / "a")
+def test_a_stopped_run_resumes_to_the_same_bits_and_checkpointing_changes_nothing(diffuser, tmp_path):
+    _, whole = train_lora(diffuser, *world(), SHORT, tmp_path / "whole", folder=tmp_path / "a")
     steps = []
     result, loss = train_lora(
         diffuser, *world(), SHORT, tmp_path / "parts", folder=tmp_path / "b",
@@ -92,34 +91,13 @@ def test_a_stopped_run_resumes_and_ends_in_the_same_bits(diffuser, tmp_path):
     assert (result.stopped, result.step, loss) == (True, 2, {}) and not (tmp_path / "parts").exists()
     train_lora(diffuser, *world(), SHORT, tmp_path / "parts", folder=tmp_path / "b")
     assert (tmp_path / "parts" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
-
-
-def test_gradient_checkpointing_gives_the_same_adapter(diffuser, tmp_path):
-    loss = [
-        train_lora(
-            diffuser, *world(), LoraConfig(rank=2, steps=2, batch=2, checkpointing=kept), tmp_path / str(kept)
-        )[1]["after"]
-        for kept in (False, True)
-    ]
-    assert loss[0] == pytest.approx(loss[1], rel=1e-4)
+    saving = LoraConfig(rank=2, steps=4, batch=2, checkpointing=True)
+    _, loss = train_lora(diffuser, *world(), saving, tmp_path / "again")
+    assert loss["after"] == pytest.approx(whole["after"], rel=1e-4)
     assert not diffuser.pipe.unet.is_gradient_checkpointing
-
-
-def test_images_are_weighted_by_their_scores():
     weights = image_weights([1.0, 0.8, 0.0], 0.2)
     assert weights.mean() == pytest.approx(1)
-    assert weights[1] / weights[0] == pytest.approx(2.718281828**-1)
-    assert weights[2] / weights[0] == pytest.approx(2.718281828**-5)
-
-
-def test_another_backbones_adapter_and_a_damaged_one_are_refused(diffuser, tmp_path):
-    train_lora(diffuser, *world(), SHORT, tmp_path / "lora")
-    adapter = Adapter.load(tmp_path / "lora")
-    with pytest.raises(ValueError, match="another backbone"), adapter.on(Diffuser(diffuser.pipe, "b", "2")):
-        pass
-    (tmp_path / "lora" / WEIGHTS).write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="damaged"):
-        Adapter.load(tmp_path / "lora")
+    assert (weights / weights[0]).tolist() == pytest.approx([1, 2.718281828**-1, 2.718281828**-5])
 
 
 def test_a_sequentially_offloaded_backbone_is_refused(tmp_path):

@@ -18,6 +18,7 @@ def _examples(rows):
 def test_training_lowers_the_reconstruction_error_and_sets_unit_variance_latents():
     torch.manual_seed(0)
     vae = build(channels=(8, 16), size=32)
+    assert to_pixels(np.array([[[[0, 255, 0]]]], np.uint8)).flatten().tolist() == [-1.0, 1.0, -1.0]
     pixels = to_pixels(_examples(np.arange(4)))
 
     def error():
@@ -25,14 +26,9 @@ def test_training_lowers_the_reconstruction_error_and_sets_unit_variance_latents
             return (vae(pixels, sample_posterior=False).sample - pixels).abs().mean().item()
 
     before = error()
-    result = train_vae(vae, _examples, 4, steps=80, batch=4, rate=5e-3, crop=24, bf16=False)
-    assert result.step == 80 and error() < before / 2
+    result = train_vae(vae, _examples, 4, steps=60, batch=4, rate=5e-3, crop=24, bf16=False)
+    assert result.step == 60 and error() < before / 2
     latents = encode_all(vae, _examples, 4)
     factor = set_scaling(vae, latents)
     assert vae.config.scaling_factor == factor
     assert abs(float((latents.float() * factor).std()) - 1) < 1e-2
-
-
-def test_pixels_run_from_minus_one_to_one():
-    pixels = to_pixels(np.array([[[[0, 255, 0]]]], np.uint8))
-    assert pixels.flatten().tolist() == [-1.0, 1.0, -1.0]

@@ -5,25 +5,20 @@ import json
 
 import pytest
 import yaml
+from PIL import Image
 
 from data.exchange.formats import export_folder, export_parquet
+from data.store import Store
 
 PROMPT = 'a "red"\n circle, <b>bold</b> \u2028 青 ---\n# title'
 
 
 @pytest.fixture
 def home(quick_path):
-    """A home with four images; the bytes are a PNG of one pixel, each with its own trailing byte."""
-    from io import BytesIO
-
-    from PIL import Image
-
+    """A home with four images."""
+    (quick_path / "home/images").mkdir(parents=True)
     for i in range(4):
-        file = BytesIO()
-        Image.new("RGB", (8, 8), (i * 60, 0, 0)).save(file, "PNG")
-        path = quick_path / "home" / "images" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.getvalue())
+        Image.new("RGB", (8, 8), (i * 60, 0, 0)).save(quick_path / f"home/images/{i}.png")
     return quick_path / "home"
 
 
@@ -31,30 +26,18 @@ def home(quick_path):
 def full(store, home, sample_row, peaked):
     """Images of two splits, one with a changed file, one without a file, one without a label."""
     rows = []
-    for i in range(6):
+    for i, id in enumerate([".hidden", *"bcdef"]):
         path = home / "images" / f"{i}.png"
         sha = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "0" * 64
-        rows.append(
-            sample_row(
-                id=[".hidden", "b", "c", "d", "e", "f"][i],
-                prompt=PROMPT,
-                seed=2**63 - 1 - i,
-                split="train" if i < 2 else "heldout",
-                image_path=f"images/{i}.png",
-                image_sha256=sha,
-            )
-        )
-    rows[3]["image_sha256"] = "1" * 64  # changed since it was scored
+        image = {
+            "image_path": f"images/{i}.png",
+            "image_sha256": "1" * 64 if i == 3 else sha,
+        }  # 3: changed since
+        split = "train" if i < 2 else "heldout"
+        rows.append(sample_row(id=id, prompt=PROMPT, seed=2**63 - 1 - i, split=split, **image))
     ids = store.samples.add(rows)
-    for id in ids[:5]:
-        event = {
-            "sample": id,
-            "word_index": 1,
-            "word": "red",
-            "source": "vlm",
-            "scorer": "/srv/models/`tiny`",
-        }
-        store.scores.add([{**event, "distribution": peaked(7)}])
+    vlm = {"word_index": 1, "word": "red", "source": "vlm", "scorer": "/srv/models/`tiny`"}
+    store.scores.add([{"sample": id, **vlm, "distribution": peaked(7)} for id in ids[:5]])
     store.scores.set(ids[0], 1, 3, "ann")
     store.scores.set(ids[0], 2, 9, "bob", word="circle")
     return store
@@ -70,12 +53,8 @@ def test_parquet_has_a_row_a_word_with_types_and_says_its_polarity(full, quick_p
     assert (found[0]["seed"], found[0]["score"], found[0]["expected"]) == (2**63 - 1, 3, 3.0)
     assert found[2]["score"] is None and sum(found[2]["distribution"]) == pytest.approx(1)
     assert found[0]["prompt"] == PROMPT
-
-
-def test_an_empty_store_gives_an_empty_parquet_file(store, quick_path):
-    pq = pytest.importorskip("pyarrow.parquet")
-    assert export_parquet(store, quick_path / "a.parquet") == {"samples": 0, "words": 0}
-    assert pq.read_table(quick_path / "a.parquet").num_rows == 0
+    assert export_parquet(Store(quick_path / "empty.db"), path) == {"samples": 0, "words": 0}
+    assert pq.read_table(path).num_rows == 0
 
 
 def test_the_datasets_library_loads_the_folder_as_it_lies(full, home, quick_path, monkeypatch):
@@ -117,21 +96,15 @@ def test_the_images_are_the_very_bytes_and_the_card_counts_what_was_written(full
     assert "ann" not in json.dumps(line) and "/srv" not in text
 
 
-@pytest.mark.parametrize("licence", ["CC BY", "mit\nx: y", "x" * 41, "-a"])
-def test_a_licence_that_is_no_id_is_refused(full, home, quick_path, licence):
-    with pytest.raises(ValueError, match="is no id of one"):
-        export_folder(full, quick_path / "out", home, licence)
-
-
-def test_a_folder_that_holds_something_is_left_alone(full, home, quick_path):
+def test_no_folder_is_made_over_another_without_a_licences_id_or_a_labelled_image(full, home, quick_path):
     (quick_path / "out").mkdir()
     (quick_path / "out/mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="there already"):
         export_folder(full, quick_path / "out", home)
     assert [p.name for p in (quick_path / "out").iterdir()] == ["mine.txt"]
-
-
-def test_without_a_labelled_image_no_folder_is_made(store, home, quick_path):
+    for licence in ("CC BY", "mit\nx: y", "x" * 41, "-a"):
+        with pytest.raises(ValueError, match="is no id of one"):
+            export_folder(full, quick_path / "other", home, licence)
     with pytest.raises(ValueError, match="make and score some images first"):
-        export_folder(store, quick_path / "out", home)
-    assert not list(quick_path.glob("*out*"))
+        export_folder(Store(quick_path / "empty.db"), quick_path / "other", home)
+    assert not list(quick_path.glob("*other*"))

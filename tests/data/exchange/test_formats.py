@@ -9,7 +9,7 @@ import random
 import pytest
 
 from data.exchange.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words
-from data.exchange.jsonl import ImportRefused, export_labels
+from data.exchange.jsonl import ImportRefused
 from data.exchange.table import COLUMNS, cell, plain
 from data.store import Store
 from tests.data.exchanging import fake_units, importers, unsaid
@@ -100,9 +100,22 @@ def test_no_spreadsheet_finds_a_formula_in_an_exported_table_however_it_separate
     assert (taken["same"], taken["changes"]) == (1, [])
 
 
-def test_any_text_is_as_it_was_after_the_apostrophes_are_taken_away():
+def test_csv_has_a_row_a_word_and_its_text_is_as_it_was_without_the_apostrophes(full, quick_path):
+    path = quick_path / "a.csv"
+    assert export_csv(full, path) == {"samples": 4, "words": 20}
+    with open(path, encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == COLUMNS
+    kept = [{k: v.removeprefix("'") for k, v in row.items()} for row in found]
+    assert [row["word"] for row in kept[:5]] == WORDS
+    assert {row["prompt"] for row in kept} == {PROMPT}
+    for row, label in zip(kept, full.labels.current(), strict=True):
+        assert (row["sample"], row["source"]) == (label["sample"], label["source"])
+        assert (int(row["score"]) if row["score"] else None) == label["score"]
+        assert (json.loads(row["distribution"]) if row["distribution"] else None) == label["distribution"]
+    assert [row["expected"] for row in kept[:3]] == ["7.0", "3.0", "4.0"]
     dice = random.Random(1)
-    for _ in range(20_000):
+    for _ in range(5000):
         text = "".join(dice.choices("'=-,;\t\n\r \"a\u00a0\u200b", k=dice.randrange(9)))
         assert plain(cell(text)) == text
 
@@ -112,29 +125,10 @@ def test_a_table_of_an_earlier_version_is_read_whose_cells_were_marked_at_their_
 ):
     prompt = "'red';'blue',=1"
     store.samples.add([sample_row(id="s", prompt=prompt, n_words=2)])
-    table = csv.writer(file := io.StringIO())
-    table.writerows([["sample", "prompt", "word_index", "score"], ["s", "'" + prompt, 0, 9]])
-    (quick_path / "a.csv").write_text(file.getvalue(), encoding="utf-8", newline="")
+    (quick_path / "a.csv").write_text(
+        f'sample,prompt,word_index,score\ns,"\'{prompt}",0,9\n', encoding="utf-8"
+    )
     assert import_csv(store, quick_path / "a.csv", "bob")["new"] == 1
-
-
-def test_csv_has_a_row_a_word_and_its_text_is_as_it_was_without_the_apostrophes(full, quick_path):
-    path = quick_path / "a.csv"
-    assert export_csv(full, path) == {"samples": 4, "words": 20}
-    with open(path, encoding="utf-8", newline="") as file:
-        found = list(csv.DictReader(file))
-    assert list(found[0]) == COLUMNS
-    for row in found:
-        assert not any(value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for value in row.values())
-    kept = [{k: v.removeprefix("'") for k, v in row.items()} for row in found]
-    assert [row["word"] for row in kept[:5]] == WORDS
-    assert {row["prompt"] for row in kept} == {PROMPT}
-    labels = full.labels.current()
-    for row, label in zip(kept, labels, strict=True):
-        assert (row["sample"], row["source"]) == (label["sample"], label["source"])
-        assert (int(row["score"]) if row["score"] else None) == label["score"]
-        assert (json.loads(row["distribution"]) if row["distribution"] else None) == label["distribution"]
-    assert [row["expected"] for row in kept[:3]] == ["7.0", "3.0", "4.0"]
 
 
 # -- DPO
@@ -162,19 +156,13 @@ def test_the_margin_is_over_the_words_that_both_images_have_labels_for(store, sa
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        ({}, "a tie"),
-        ({"prompt": "another prompt"}, "another prompt"),
-        ({"split": "heldout"}, "another split"),
-        ({"image_path": None, "image_sha256": None}, "no image"),
-    ],
-    ids=lambda v: v if isinstance(v, str) else "",
+    "change",
+    [None, {"prompt": "another prompt"}, {"split": "heldout"}, {"image_path": None, "image_sha256": None}],
 )
-def test_no_pair_is_made_of_what_cannot_be_compared(store, sample_row, quick_path, change, why):
-    a, b = store.samples.add([sample_row(), sample_row(seed=2, **change)])
+def test_no_pair_is_made_of_a_tie_or_of_what_cannot_be_compared(store, sample_row, quick_path, change):
+    a, b = store.samples.add([sample_row(), sample_row(seed=2, **change or {})])
     store.scores.set(a, 0, 9, "ann")
-    store.scores.set(b, 0, 9 if why == "a tie" else 0, "ann")
+    store.scores.set(b, 0, 0 if change else 9, "ann")
     assert export_dpo(store, quick_path / "a.jsonl")["pairs"] == 0
     assert (quick_path / "a.jsonl").read_bytes() == b""
 
@@ -258,16 +246,6 @@ def test_only_the_words_that_were_changed_come_back_and_a_second_import_adds_not
     assert undone and (undone["kind"], undone["word_index"]) == ("clear", 0)
 
 
-def test_what_came_in_travels_on_as_jsonl_without_loss(full, bare, quick_path):
-    export_words(full, quick_path / "a.jsonl", RAPIDATA)
-    import_words(bare, quick_path / "a.jsonl", RAPIDATA, "='x\u202e")
-    export_labels(bare, quick_path / "b.jsonl")
-    third = Store(quick_path / "third.db")
-    import_labels(third, quick_path / "b.jsonl")
-    export_labels(third, quick_path / "c.jsonl")
-    assert (quick_path / "b.jsonl").read_bytes() == (quick_path / "c.jsonl").read_bytes()
-
-
 # -- words: what is refused
 
 
@@ -309,77 +287,76 @@ WRONG_RAPIDATA = {
     "below 0": (edit(word_scores=json.dumps([[w, -0.1] for w in WORDS])), "number from 0 to 9"),
     "hundreds of digits": (edit(word_scores=json.dumps([[w, 10**400] for w in WORDS])), "number from 0 to 9"),
 }
-CASES = [(kind, case) for kind in (RICHHF, RAPIDATA) for case in WRONG.values()]
-CASES += [(RICHHF, case) for case in WRONG_RICHHF.values()]
-CASES += [(RAPIDATA, case) for case in WRONG_RAPIDATA.values()]
+CASES = [
+    (kind, *case)
+    for kind, own in ((RICHHF, WRONG_RICHHF), (RAPIDATA, WRONG_RAPIDATA))
+    for case in {**WRONG, **own}.items()
+]
 
 
-@pytest.mark.parametrize(
-    ("kind", "case"), CASES, ids=[*WRONG, *(f"rapidata: {n}" for n in WRONG), *WRONG_RICHHF, *WRONG_RAPIDATA]
-)
-def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, bare, quick_path, kind, case):
+@pytest.mark.parametrize(("kind", "name", "case"), CASES, ids=[f"{k.name}: {name}" for k, name, _ in CASES])
+def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, bare, quick_path, kind, name, case):
     change, said = case
     path = quick_path / "a.jsonl"
     export_words(full, path, kind)
     found = lines(path)
     found[3] = change(found[3])
     write(path, found)
-    before = bare.labels.snapshot()
     with pytest.raises(ImportRefused, match="Nothing was imported") as refused:
         import_words(bare, path, kind, "ann")
-    assert said in str(refused.value)
-    assert refused.value.line == 4
-    assert bare.labels.snapshot() == before
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda raw: b"", "line 1: the file is empty"),
-        (lambda raw: raw.split(b"\n", 1)[1], "line 1: its header's format"),
-        (lambda raw: raw.replace(b'"version":1', b'"version":2', 1), "line 1: its header's version"),
-        (lambda raw: raw.replace(b"0 = ", b"1 = ", 1), "line 1: its header's polarity"),
-        (lambda raw: raw + b'{"sample":', "line 6: not JSON"),
-        (lambda raw: raw + b"\xff", "line 6: not UTF-8"),
-        (lambda raw: raw + raw.split(b"\n")[1], "line 6: the sample .* in the file twice"),
-    ],
-    ids=["empty", "no header", "another version", "another polarity", "cut", "no UTF-8", "twice"],
-)
-def test_a_file_that_is_not_quite_one_is_refused_with_the_line(full, bare, quick_path, kind, change, said):
-    path = quick_path / "a.jsonl"
-    export_words(full, path, kind)
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ImportRefused, match=said):
-        import_words(bare, path, kind, "ann")
+    assert said in str(refused.value) and refused.value.line == 4
     assert bare.labels.current() == []
 
 
-def test_one_format_is_not_taken_for_the_other_nor_a_nameless_person(full, quick_path):
-    export_words(full, quick_path / "a.jsonl", RICHHF)
-    with pytest.raises(ImportRefused, match="format"):
-        import_words(full, quick_path / "a.jsonl", RAPIDATA, "ann")
-    with pytest.raises(ValueError, match="who is empty"):
-        import_words(full, quick_path / "a.jsonl", RICHHF, " ")
-    with pytest.raises(ValueError, match="cannot be read"):
-        import_words(full, quick_path / "nothere.jsonl", RICHHF, "ann")
+BROKEN = {
+    "empty": (lambda raw: b"", "line 1: the file is empty"),
+    "no header": (lambda raw: raw.split(b"\n", 1)[1], "line 1: its header's format"),
+    "another version": (
+        lambda raw: raw.replace(b'"version":1', b'"version":2', 1),
+        "line 1: its header's version",
+    ),
+    "another polarity": (lambda raw: raw.replace(b"0 = ", b"1 = ", 1), "line 1: its header's polarity"),
+    "cut": (lambda raw: raw + b'{"sample":', "line 6: not JSON"),
+    "no UTF-8": (lambda raw: raw + b"\xff", "line 6: not UTF-8"),
+    "twice": (lambda raw: raw + raw.split(b"\n")[1], "line 6: the sample .* in the file twice"),
+}
 
 
-@pytest.mark.parametrize("name", ["csv", "dpo", "words"])
-def test_an_export_that_fails_leaves_the_older_file(full, quick_path, monkeypatch, name):
-    path = quick_path / "a"
-    path.write_text("older")
-    module = {"csv": "table", "dpo": "pairs", "words": "words"}[name]
+@BOTH
+def test_a_file_that_is_not_quite_one_is_refused_with_the_line(full, bare, quick_path, kind):
+    path, other = quick_path / "a.jsonl", RAPIDATA if kind is RICHHF else RICHHF
+    export_words(full, path, kind)
+    good = path.read_bytes()
+    for name, (change, said) in BROKEN.items():
+        path.write_bytes(change(good))
+        with pytest.raises(ImportRefused, match=said):
+            import_words(bare, path, kind, "ann")
+        assert bare.labels.current() == [], name
+    path.write_bytes(good)
+    for file, other_kind, who, said in (
+        (path, other, "ann", "format"),
+        (path, kind, " ", "who is empty"),
+        (quick_path / "nothere.jsonl", kind, "ann", "cannot be read"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            import_words(bare, file, other_kind, who)
+
+
+WRITERS = {
+    "table": export_csv,
+    "pairs": export_dpo,
+    "words": lambda store, path: export_words(store, path, RICHHF),
+}
+
+
+@pytest.mark.parametrize("module", WRITERS)
+def test_an_export_that_fails_leaves_the_older_file_and_an_empty_store_gives_an_empty_one(
+    full, quick_path, monkeypatch, module
+):
+    path = quick_path / "deep/a"
+    assert set(WRITERS[module](Store(quick_path / "empty.db"), path).values()) == {0}
+    before = path.read_bytes()
     monkeypatch.setattr(f"data.exchange.{module}.expected", lambda label: 1 / 0)
-    write_it = {"csv": export_csv, "dpo": export_dpo, "words": lambda s, p: export_words(s, p, RICHHF)}[name]
     with pytest.raises(ZeroDivisionError):
-        write_it(full, path)
-    assert path.read_text() == "older"
-    assert not list(quick_path.glob("*.partial"))
-
-
-@pytest.mark.parametrize("name", ["csv", "dpo", "words"])
-def test_an_empty_store_gives_a_file_without_words(store, quick_path, name):
-    write_it = {"csv": export_csv, "dpo": export_dpo, "words": lambda s, p: export_words(s, p, RICHHF)}[name]
-    assert set(write_it(store, quick_path / "deep/a").values()) == {0}
-    assert (quick_path / "deep/a").is_file()
+        WRITERS[module](full, path)
+    assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["a"]

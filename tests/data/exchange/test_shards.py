@@ -43,14 +43,11 @@ def test_a_batch_that_points_at_nothing_leaves_nothing(store, batch, sample_row)
     assert store.samples.count() == 0
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_a_file_that_is_no_batch_is_a_sentence(tmp_path):
+    for content in (
         b"", b"[]", b'{"samples": [{"prompt": "a"}]}', b'{"samples": 1}', b'{"events": [1]}', b'{"missing": [{}]}',
         b'{"events": [{"features": "%"}]}', b'{"samples": [{"image_path": "../x"}]}',
-    ],
-)  # fmt: skip
-def test_a_file_that_is_no_batch_is_a_sentence(tmp_path, content):
-    (tmp_path / "batch.json").write_bytes(content)
-    with pytest.raises(ValueError, match="delete it"):
-        shards.read(tmp_path / "batch.json")
+    ):  # fmt: skip
+        (tmp_path / "batch.json").write_bytes(content)
+        with pytest.raises(ValueError, match="delete it"):
+            shards.read(tmp_path / "batch.json")

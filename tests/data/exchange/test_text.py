@@ -16,21 +16,21 @@ from data.exchange.formats import (
 from data.exchange.jsonl import ImportRefused, export_labels, import_labels
 from data.exchange.text import decoded
 
+
+def words(kind):
+    """Export and import of a format of words."""
+    return (
+        lambda store, path: export_words(store, path, kind),
+        lambda store, path: import_words(store, path, kind, "bob", dry_run=True, units=units_of),
+    )
+
+
 FORMATS = {
-    "jsonl": (
-        export_labels,
-        lambda store, path: import_labels(store, path, dry_run=True, units=units_of),
-    ),
+    "jsonl": (export_labels, lambda store, path: import_labels(store, path, dry_run=True, units=units_of)),
     "csv": (export_csv, lambda store, path: import_csv(store, path, "bob", dry_run=True, units=units_of)),
     "dpo": (export_dpo, lambda store, path: import_dpo(store, path, "bob", dry_run=True)),
-    "richhf": (
-        lambda store, path: export_words(store, path, RICHHF),
-        lambda store, path: import_words(store, path, RICHHF, "bob", dry_run=True, units=units_of),
-    ),
-    "rapidata": (
-        lambda store, path: export_words(store, path, RAPIDATA),
-        lambda store, path: import_words(store, path, RAPIDATA, "bob", dry_run=True, units=units_of),
-    ),
+    "richhf": words(RICHHF),
+    "rapidata": words(RAPIDATA),
 }
 
 
@@ -44,27 +44,19 @@ def labelled(store, sample_row):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_byte_order_mark_at_the_start_of_a_file_is_passed_over(labelled, quick_path, name):
+def test_a_byte_order_mark_is_passed_over_and_utf_16_refused_with_what_to_do(labelled, quick_path, name):
     export, take = FORMATS[name]
     export(labelled, quick_path / "plain")
     (quick_path / "marked").write_bytes(b"\xef\xbb\xbf" + (quick_path / "plain").read_bytes())
     assert take(labelled, quick_path / "marked") == take(labelled, quick_path / "plain")
+    says = r"wide, line 1: the file is UTF-16; save it as UTF-8\. Nothing was imported"
+    for coding in ("utf-16", "utf-16-le", "utf-16-be"):
+        (quick_path / "wide").write_bytes((quick_path / "plain").read_text(encoding="utf-8").encode(coding))
+        with pytest.raises(ImportRefused, match=says):
+            take(labelled, quick_path / "wide")
 
 
-@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("name", FORMATS)
-def test_utf_16_is_refused_with_what_to_do(labelled, quick_path, name, coding):
-    export, take = FORMATS[name]
-    path = quick_path / "wide"
-    export(labelled, path)
-    path.write_bytes(path.read_text(encoding="utf-8").encode(coding))
-    with pytest.raises(
-        ImportRefused, match=r"wide, line 1: the file is UTF-16; save it as UTF-8\. Nothing was imported"
-    ):
-        take(labelled, path)
-
-
-@pytest.mark.parametrize("raw", [b"", b"a", b"\xef\xbb\xbf", "\ufeffü 青".encode(), b"PK\x03\x04\x00\x00"])
-def test_other_files_are_taken_for_utf_8(raw):
-    assert decoded(raw, first=True) == raw.decode("utf-8-sig")
-    assert decoded(raw, first=False) == raw.decode("utf-8")
+def test_other_files_are_taken_for_utf_8():
+    for raw in (b"", b"a", b"\xef\xbb\xbf", "\ufeffü 青".encode(), b"PK\x03\x04\x00\x00"):
+        assert decoded(raw, first=True) == raw.decode("utf-8-sig")
+        assert decoded(raw, first=False) == raw.decode("utf-8")

@@ -41,6 +41,14 @@ DSG = 'item_id,text,proposition_id\nwhoops_5,"a cat, red",1\nwhoops_5,"a cat, re
 TIFA = json.dumps([{"id": "coco_1", "caption": "a cat "}, {"id": "drawbench_2", "caption": "a dög"}])
 
 
+COLOURS = {
+    "color_train__txt": "a red cat\r\na cat\r\n",
+    "color_val__txt": "#1 cat\r\na cat\r\n",
+    "other__txt": "no",
+}
+THREE = {"3d_spatial_val__txt": "a cat", "color_train__txt": "a dog\n", "shape_val__txt": "a cow"}
+
+
 @pytest.mark.parametrize(
     ("name", "files", "prompts", "part", "of_part"),
     [
@@ -55,24 +63,8 @@ TIFA = json.dumps([{"id": "coco_1", "caption": "a cat "}, {"id": "drawbench_2", 
         ("partiprompts", {"PartiPrompts__tsv": PARTI}, ['"a" sign', "a cat"], "Quantity", ["a cat"]),
         ("dsg", {"dsg-1k-anns__csv": DSG}, ["a cat, red", "a dog"], "vrd", ["a dog"]),
         ("tifa", {"tifa_v1__0_text_inputs__json": TIFA}, ["a cat", "a dög"], "coco", ["a cat"]),
-        (
-            "t2i-compbench",
-            {
-                "color_train__txt": "a red cat\r\na cat\r\n",
-                "color_val__txt": "#1 cat\r\na cat\r\n",
-                "other__txt": "no",
-            },
-            ["a red cat", "a cat", "#1 cat"],
-            "color_val",
-            ["#1 cat", "a cat"],
-        ),
-        (
-            "t2i-compbench",
-            {"3d_spatial_val__txt": "a cat", "color_train__txt": "a dog\n", "shape_val__txt": "a cow"},
-            ["a dog", "a cow", "a cat"],
-            "val",
-            ["a cow", "a cat"],
-        ),
+        ("t2i-compbench", COLOURS, ["a red cat", "a cat", "#1 cat"], "color_val", ["#1 cat", "a cat"]),
+        ("t2i-compbench", THREE, ["a dog", "a cow", "a cat"], "val", ["a cow", "a cat"]),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -81,6 +73,7 @@ def test_a_set_is_read_in_its_own_format_and_by_its_parts(tmp_path, name, files,
     assert read_set(f"{name}:{folder}") == prompts
     assert read_set(f"{name}/{part}:{folder}") == of_part
     assert all(read_public(name, folder).values()), "every prompt has its parts"
+    assert set_name(f"{name.upper()}/{part}:{tmp_path}") == f"{name}/{part}"
 
 
 def test_a_prompt_that_stands_in_two_parts_belongs_to_both(tmp_path):
@@ -91,24 +84,20 @@ def test_a_prompt_that_stands_in_two_parts_belongs_to_both(tmp_path):
     }
 
 
-def test_dpg_is_read_from_one_file_or_from_a_prompt_a_file(tmp_path):
-    one = written(
-        tmp_path / "one",
-        dpg_prompts__jsonl='{"id": "0", "prompt": "a cat"}\n\n{"id": "1", "prompt": "a dog"}',
-    )
+def test_dpg_and_geneval_are_read_from_one_file_from_a_prompt_a_file_and_from_a_clone(tmp_path, monkeypatch):
+    jsonl = '{"id": "0", "prompt": "a cat"}\n\n{"id": "1", "prompt": "a dog"}'
+    one = written(tmp_path / "one", dpg_prompts__jsonl=jsonl)
     many = written(tmp_path / "clone/dpg_bench/prompts", b__txt="a dog\n", a__txt="\ufeffa cat,\r\non a mat")
     written(tmp_path / "clone", requirements__txt="torch")
     assert read_set(f"dpg:{one}") == ["a cat", "a dog"]
     assert read_set(f"dpg:{many}") == read_set(f"dpg:{tmp_path / 'clone'}") == ["a cat, on a mat", "a dog"]
-
-
-def test_geneval_is_read_from_its_plain_list_and_from_a_clone_too(tmp_path):
     written(tmp_path / "prompts", generation_prompts__txt="two cats\n\na red cat\n")
-    assert (
-        read_set(f"GenEval:{tmp_path}")
-        == read_set(f"geneval:{tmp_path / 'prompts'}")
-        == ["two cats", "a red cat"]
-    )
+    for folder in (tmp_path, tmp_path / "prompts"):
+        assert read_set(f"GenEval:{folder}") == ["two cats", "a red cat"]
+    monkeypatch.chdir(written(tmp_path, mine__txt="a cat\n"))
+    (tmp_path / "geneval:mine").write_text("a dog\n")  # a plain file stays one, also with a colon in its name
+    assert read_set("mine.txt") == read_set(tmp_path / "mine.txt") == ["a cat"]
+    assert read_set("geneval:mine") == ["a dog"] and set_name(tmp_path / "mine.txt") == "mine.txt"
 
 
 @pytest.mark.parametrize(
@@ -128,47 +117,36 @@ def test_what_is_no_set_is_refused_with_what_to_do(tmp_path, text, says):
         read_set(text.replace("FOLDER", str(folder)))
 
 
+META, TSV = "evaluation_metadata__jsonl", "PartiPrompts__tsv"
+ANNS, INPUTS = "dsg-1k-anns__csv", "tifa_v1__0_text_inputs__json"
+
+
 @pytest.mark.parametrize(
     ("name", "files", "says"),
     [
-        (
-            "geneval",
-            {"evaluation_metadata__jsonl": '{"prompt": "a"}\n{"prompt": '},
-            r"jsonl, line 2: not JSON",
-        ),
-        (
-            "geneval",
-            {"evaluation_metadata__jsonl": '{"prompt": "a"}\n[1]'},
-            r"line 2: no prompt .*djghosh13/geneval",
-        ),
-        (
-            "geneval",
-            {"evaluation_metadata__jsonl": '{"prompt": 7}'},
-            r"line 1: no prompt where GenEval has one",
-        ),
-        ("geneval", {"evaluation_metadata__jsonl": "[" * 100_000}, r"line 1: not JSON"),
-        ("geneval", {"evaluation_metadata__jsonl": ""}, r"holds no prompt"),
+        ("geneval", {META: '{"prompt": "a"}\n{"prompt": '}, r"jsonl, line 2: not JSON"),
+        ("geneval", {META: '{"prompt": "a"}\n[1]'}, r"line 2: no prompt .*djghosh13/geneval"),
+        ("geneval", {META: '{"prompt": 7}'}, r"line 1: no prompt where GenEval has one"),
+        ("geneval", {META: "[" * 100_000}, r"line 1: not JSON"),
+        ("geneval", {META: ""}, r"holds no prompt"),
         ("geneval", {"generation_prompts__txt": b"a\n\xff"}, r"line 2: not UTF-8"),
-        (
-            "t2i-compbench",
-            {"color_val__txt": "a\n" + "x" * (LONGEST + 1)},
-            r"color_val\.txt, line 2: 2001 characters",
-        ),
-        ("partiprompts", {"PartiPrompts__tsv": PARTI + "a\tb\n"}, r"line 4: not CSV \(2 columns instead of 4\); .*parti"),
-        (
-            "partiprompts",
-            {"PartiPrompts__tsv": "Text\tCategory\na\tb"},
-            r"line 1: there is no column Prompt and no Ch",
-        ),
-        ("dsg", {"dsg-1k-anns__csv": DSG + "vrd_2,a cow\n"}, r"line 5: not CSV \(2 columns instead of "),
-        ("dsg", {"dsg-1k-anns__csv": DSG + 'vrd_2,"a cow,1\n'}, r"line \d: not CSV"),
-        ("dsg", {"dsg-1k-anns__csv": "a,b\n"}, r"line 1: there is no column item_id and no text"),
-        ("tifa", {"tifa_v1__0_text_inputs__json": '[\n{"caption": "a"},\n}'}, r"json, line 3: not JSON"),
-        ("tifa", {"tifa_v1__0_text_inputs__json": '{"a": 1}'}, r"not a list"),
-        ("tifa", {"tifa_v1__0_text_inputs__json": '[{"caption": "a"}, {"id": 3}]'}, r"entry 2: no prompt"),
+        ("t2i-compbench", {"color_val__txt": "a\n" + "x" * (LONGEST + 1)}, r"color_val\.txt, line 2: 2001 characters"),
+        ("partiprompts", {TSV: PARTI + "a\tb\n"}, r"line 4: not CSV \(2 columns instead of 4\); .*parti"),
+        ("partiprompts", {TSV: "Text\tCategory\na\tb"}, r"line 1: there is no column Prompt and no Ch"),
+        ("dsg", {ANNS: DSG + "vrd_2,a cow\n"}, r"line 5: not CSV \(2 columns instead of "),
+        ("dsg", {ANNS: DSG + 'vrd_2,"a cow,1\n'}, r"line \d: not CSV"),
+        ("dsg", {ANNS: "a,b\n"}, r"line 1: there is no column item_id and no text"),
+        ("tifa", {INPUTS: '[\n{"caption": "a"},\n}'}, r"json, line 3: not JSON"),
+        ("tifa", {INPUTS: '{"a": 1}'}, r"not a list"),
+        ("tifa", {INPUTS: '[{"caption": "a"}, {"id": 3}]'}, r"entry 2: no prompt"),
         ("dpg", {"0__txt": "a", "1__txt": "\n"}, r"1\.txt: no prompt"),
+        *(
+            ("dpg", {"dpg_prompts__jsonl": json.dumps({"prompt": text})},
+             r"dpg_prompts\.jsonl, line 1: a (tab|control character) .*at place 2")
+            for text in ("a\tcat", "a\ncat", "a\ud800cat")
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_damaged_file_is_refused_with_its_line(tmp_path, name, files, says):
     with pytest.raises(ValueError, match=says):
         read_set(f"{name}:{written(tmp_path / 'set', **files)}")
@@ -192,28 +170,6 @@ def test_a_set_with_a_byte_order_mark_is_read_and_one_in_utf_16_is_refused(tmp_p
         read_set(f"{name}:{written(tmp_path / 'wide', **{file: content.encode('utf-16')})}")
 
 
-def test_a_prompt_of_a_set_with_a_control_character_is_named_with_its_line(tmp_path):
-    for text in ("a\tcat", "a\ncat", "a\ud800cat"):
-        folder = written(tmp_path, dpg_prompts__jsonl=json.dumps({"prompt": text}))
-        with pytest.raises(
-            ValueError, match=r"dpg_prompts\.jsonl, line 1: a (tab|control character) .*at place 2"
-        ):
-            read_set(f"dpg:{folder}")
-
-
-def test_a_plain_file_stays_one_also_with_a_colon_in_its_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(written(tmp_path, mine__txt="a cat\n"))
-    (tmp_path / "geneval:mine").write_text("a dog\n")
-    assert read_set("mine.txt") == read_set(tmp_path / "mine.txt") == ["a cat"]
-    assert read_set("geneval:mine") == ["a dog"]
-
-
-def test_a_set_is_named_without_the_folder_that_it_lies_in(tmp_path):
-    assert set_name(f"geneval/counting:{tmp_path}") == "geneval/counting"
-    assert set_name(f"DSG:{tmp_path}") == "dsg"
-    assert set_name(tmp_path / "mine.txt") == "mine.txt"
-
-
 @needs_sets
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_set_has_its_published_number_of_prompts(name):
@@ -225,11 +181,12 @@ def test_the_real_set_has_its_published_number_of_prompts(name):
 
 @needs_sets
 def test_the_parts_of_the_real_sets_have_their_published_sizes():
-    for part, count in {"counting": 80, "two_object": 99, "position": 100}.items():
-        assert len(read_set(f"geneval/{part}:{SHARED / 'geneval'}")) == count
-    assert len(read_set(f"t2i-compbench/color_val:{SHARED / 't2i-compbench'}")) == 300
-    assert len(read_set(f"t2i-compbench/val:{SHARED / 't2i-compbench'}")) == 2400
-    assert len(read_set(f"tifa/drawbench:{SHARED / 'tifa'}")) == 161
+    for part, count in {
+        "geneval/counting:geneval": 80, "geneval/two_object:geneval": 99, "geneval/position:geneval": 100,
+        "t2i-compbench/color_val:t2i-compbench": 300, "t2i-compbench/val:t2i-compbench": 2400, "tifa/drawbench:tifa": 161,
+    }.items():  # fmt: skip
+        name, folder = part.split(":")
+        assert len(read_set(f"{name}:{SHARED / folder}")) == count
 
 
 @needs_sets

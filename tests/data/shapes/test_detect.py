@@ -34,11 +34,8 @@ def test_at_least_98_per_cent_of_words_are_judged_rightly_on_fresh_renders(world
     report = accuracy(world, 40, seed=5, transform=transform)
     assert report["right"] >= 0.98 and report["strict"] >= 0.95
     assert report["extra"] <= 0.02
-
-
-def test_the_truth_of_wrong_renders_is_found_too():
-    report = accuracy("small", 80, seed=2, wrong=True)
-    assert report["right"] >= 0.92
+    if world == "small" and not transform:  # and the truth of wrong renders
+        assert accuracy("small", 60, seed=2, wrong=True)["right"] >= 0.92
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
@@ -109,18 +106,12 @@ def test_a_two_coloured_body_is_one_object_and_a_colour_between_two_is_graded():
     assert 0.5 < colour_truths(0.6 * red + 0.4 * orange)[0] < 1.0
 
 
-def test_objects_that_touch_are_told_apart():
-    found = detect(picture(("red", "square", 0.35, 0.5), ("green", "circle", 0.62, 0.5)))
-    assert {(d.colour, d.shape) for d in found} == {("red", "square"), ("green", "circle")}
-
-
 def test_the_verdict_reads_nothing_but_the_pixels():
     image = render(PAIR, 1).image
     assert judge(PAIR, image) == judge(PAIR, image.copy())
     assert detect(np.full((128, 128, 3), 210, np.uint8)) == []
-
-
-@pytest.mark.parametrize("image", [np.zeros((8, 8, 3), np.uint8), np.zeros((64, 64)), np.zeros((64, 64, 3))])
-def test_what_is_no_picture_is_refused(image):
-    with pytest.raises(ValueError, match="give uint8 RGB"):
-        detect(image)
+    touching = detect(picture(("red", "square", 0.35, 0.5), ("green", "circle", 0.62, 0.5)))
+    assert {(d.colour, d.shape) for d in touching} == {("red", "square"), ("green", "circle")}
+    for bad in (np.zeros((8, 8, 3), np.uint8), np.zeros((64, 64)), np.zeros((64, 64, 3))):
+        with pytest.raises(ValueError, match="give uint8 RGB"):
+            detect(bad)

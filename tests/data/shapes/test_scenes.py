@@ -17,46 +17,27 @@ def draw(world, n=400, split="train", seed=0):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_every_sampled_prompt_reads_back_as_the_same_scene(world):
-    for scene in draw(world):
+def test_every_sampled_prompt_reads_back_as_the_same_scene_in_right_english(world):
+    used = set()
+    for scene in draw(world, 1000):
         assert parse(scene.prompt, world) == scene
         assert sum(thing.count for thing in scene.things) <= WORLDS[world].max_objects
         assert len({thing.key for thing in scene.things}) == len(scene.things)
-
-
-@pytest.mark.parametrize("world", WORLDS)
-def test_scored_words_are_spans_of_the_prompt_in_order(world):
-    for scene in draw(world, 200):
+        words = scene.prompt.replace(",", "").split()
+        used.update(words)
+        for article, following in pairwise(words):
+            if article in ("a", "an"):
+                assert (article == "an") == (following[0] in "aeiou"), scene.prompt
         assert all(scene.prompt[w.start : w.end] == w.text and w.kind in KINDS for w in scene.words)
         assert [w.start for w in scene.words] == sorted(w.start for w in scene.words)
         for word in scene.words:
             thing = scene.things[word.things[0]]
-            wanted = {"colour": thing.colour, "size": thing.size}
-            assert word.text == wanted.get(word.kind, word.text)
+            plural = "crosses" if thing.shape == "cross" else thing.shape + "s"
+            shape = plural if thing.count > 1 else thing.shape
+            wanted = {"colour": thing.colour, "size": thing.size, "object": shape}
+            assert word.text == wanted.get(word.kind, word.text), scene.prompt
             assert word.kind != "relation" or (scene.relation or "next") in word.text.split()
-            assert word.kind != "object" or word.text.startswith(thing.shape)
-
-
-def test_next_to_is_a_relation_without_a_direction():
-    scene = parse("a red circle next to a blue star")
-    assert scene.near and scene.relation is None
-    assert [(w.text, w.things) for w in scene.words if w.kind == "relation"] == [("next to", (0, 1))]
-    assert not parse("a red circle and a blue star").near
-    assert not parse("a red circle to the left of a blue star").near
-
-
-@pytest.mark.parametrize("world", WORLDS)
-def test_articles_and_plurals_are_right(world):
-    for scene in draw(world):
-        words = scene.prompt.replace(",", "").split()
-        for article, following in pairwise(words):
-            if article in ("a", "an"):
-                assert (article == "an") == (following[0] in "aeiou"), scene.prompt
-        for word in scene.words:
-            if word.kind == "object":
-                thing = scene.things[word.things[0]]
-                plural = "crosses" if thing.shape == "cross" else thing.shape + "s"
-                assert word.text == (plural if thing.count > 1 else thing.shape), scene.prompt
+    assert used == set(vocabulary(world))  # every word occurs, and no other
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -72,12 +53,6 @@ def test_no_heldout_composition_stands_together_in_training(world):
         assert all(scene.split == split for scene in scenes)
         pairs[split] = set().union(*(together(s) for s in scenes if len(s.things) == 2))
         assert not pairs[split] & seen["train"]
-
-
-@pytest.mark.parametrize("world", WORLDS)
-def test_every_word_of_the_vocabulary_occurs_in_training_and_no_other(world):
-    used = {word for scene in draw(world, 1500) for word in scene.prompt.replace(",", "").split()}
-    assert used == set(vocabulary(world))
 
 
 def test_the_small_world_mixes_singles_pairs_and_relations():
@@ -104,21 +79,16 @@ def test_the_same_meaning_has_one_composition(one, other):
 def test_a_relation_is_bound_to_both_things_and_small_words_are_not_scored():
     scene = parse("a large red circle is to the left of two blue crosses")
     assert [(w.text, w.kind, w.things) for w in scene.words] == [
-        ("large", "size", (0,)),
-        ("red", "colour", (0,)),
-        ("circle", "object", (0,)),
+        ("large", "size", (0,)), ("red", "colour", (0,)), ("circle", "object", (0,)),
         ("to the left of", "relation", (0, 1)),
-        ("two", "count", (1,)),
-        ("blue", "colour", (1,)),
-        ("crosses", "object", (1,)),
-    ]
-    assert [w.text for w in parse("a red circle next to a blue star").words] == [
-        "red",
-        "circle",
-        "next to",
-        "blue",
-        "star",
-    ]
+        ("two", "count", (1,)), ("blue", "colour", (1,)), ("crosses", "object", (1,)),
+    ]  # fmt: skip
+    scene = parse("a red circle next to a blue star")  # which has no direction
+    assert scene.near and scene.relation is None
+    assert [w.text for w in scene.words] == ["red", "circle", "next to", "blue", "star"]
+    assert [w.things for w in scene.words if w.kind == "relation"] == [(0, 1)]
+    for other in ("a red circle and a blue star", "a red circle to the left of a blue star"):
+        assert not parse(other).near
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What a submit confirms: a source of its own, below what people typed, taken back with the submit, and nobody's score."""
 
 import csv
-import sqlite3
 
 import pytest
 
@@ -9,7 +8,6 @@ from data.exchange.folder import card
 from data.exchange.formats import export_csv
 from data.exchange.jsonl import export_labels
 from data.store import Store
-from data.store.library import labels_of
 from tests.data.exchanging import fake_units, importers
 
 import_labels, import_csv, *_ = importers(fake_units(text="w{}"))
@@ -43,23 +41,16 @@ def test_a_typed_score_stands_before_a_confirmed_one_and_that_before_all_machine
     scored.scores.set("s0", 1, 6, "detector", source="simulated")
     scored.queue.submit("s0", "ann", shown(9, 2))
     assert labels(scored, "s0") == [(0, "confirmed", 9), (1, "confirmed", 2), (2, "vlm", 7)]
+    for who, score in (("bob", 8), ("cyd", 5), ("dan", 9)):
+        scored.queue.submit("s0", who, shown(None, score))
+    assert (1, "confirmed", 5) in labels(scored, "s0")  # the lower median
+    with scored.database.reading() as db:
+        assert db.execute("SELECT mean FROM means WHERE sample = 's0'").fetchone() == (7.0,)
     scored.scores.set("s0", 1, 4, "bob")
     assert labels(scored, "s0") == [(0, "confirmed", 9), (1, "human", 4), (2, "vlm", 7)]
+    sql = "SELECT word_index, source, score FROM labels WHERE sample = 's0' ORDER BY word_index"
     with scored.database.reading() as db:
-        seen = db.execute(
-            "SELECT word_index, source, score FROM labels WHERE sample = 's0' ORDER BY word_index"
-        )
-        assert seen.fetchall() == labels(scored, "s0")
-        row = db.execute(
-            "SELECT confirmed, human, people FROM current_scores WHERE sample = 's0' AND word_index = 1"
-        )
-        assert row.fetchone() == (2.0, 4.0, 1)
-
-
-def test_of_several_who_confirmed_the_lower_median_counts(scored):
-    for who, score in (("ann", 2), ("bob", 8), ("cyd", 5), ("dan", 9)):
-        scored.queue.submit("s0", who, shown(None, score))
-    assert (1, "confirmed", 5) in labels(scored, "s0")
+        assert db.execute(sql).fetchall() == labels(scored, "s0")
 
 
 def test_a_confirmed_score_is_nobodys_score(scored):
@@ -77,93 +68,64 @@ def test_a_confirmed_score_is_nobodys_score(scored):
 def test_what_was_confirmed_goes_with_the_submit_that_is_taken_back(scored):
     first = scored.queue.submit("s0", "ann", shown(9, 2))
     second = scored.queue.submit("s0", "ann", shown(9, 5))
+    other = [scored.queue.submit("s1", "ann", shown(score)) for score in (3, 5)]
     assert labels(scored, "s0")[1] == (1, "confirmed", 5)
     scored.queue.come_back(second["id"], "ann")
     assert labels(scored, "s0")[:2] == [(0, "confirmed", 9), (1, "confirmed", 2)]
     scored.queue.come_back(first["id"], "ann")
     assert {source for _, source, _ in labels(scored, "s0")} == {"vlm"}
+    scored.queue.come_back(other[0]["id"], "ann")  # the earlier one: the later confirmation stands
+    assert labels(scored, "s1")[0] == (0, "confirmed", 5)
+    scored.queue.come_back(other[1]["id"], "ann")
+    assert labels(scored, "s1")[0] == (0, "vlm", 9)
 
 
-def test_the_later_confirmation_stands_when_an_earlier_submit_is_taken_back(scored):
-    first, second = scored.queue.submit("s0", "ann", shown(3)), scored.queue.submit("s0", "ann", shown(5))
-    scored.queue.come_back(first["id"], "ann")
-    assert labels(scored, "s0")[0] == (0, "confirmed", 5)
-    scored.queue.come_back(second["id"], "ann")
-    assert labels(scored, "s0")[0] == (0, "vlm", 9)
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ([{"word_index": 99, "score": 3}], "past the sample"),
-        ([{"word_index": 0, "score": 10}], "score"),
-        ([{"word_index": 0}], "needs a score"),
-        ([{"word_index": 0, "distribution": [0.1] * 10}], "not a distribution"),
-    ],
-)
-def test_a_submit_with_a_bad_confirmation_is_none(scored, given, said):
-    with pytest.raises(ValueError, match=said):
-        scored.queue.submit("s0", "ann", [*shown(9), *given])
-    assert scored.tallies.progress("ann")["submitted"] == 0 and labels(scored, "s0")[0] == (0, "vlm", 9)
-
-
-def test_nobody_confirms_word_by_word(scored):
+def test_a_submit_with_a_bad_confirmation_is_none_and_nobody_confirms_word_by_word(scored):
+    for given, said in (
+        ({"word_index": 99, "score": 3}, "past the sample"),
+        ({"word_index": 0, "score": 10}, "score"),
+        ({"word_index": 0}, "needs a score"),
+        ({"word_index": 0, "distribution": [0.1] * 10}, "not a distribution"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            scored.queue.submit("s0", "ann", [*shown(9), given])
     with pytest.raises(ValueError, match="source"):
         scored.scores.set("s0", 0, 9, "ann", source="confirmed")
     with pytest.raises(ValueError, match="who"):
         scored.scores.add([{"sample": "s0", "word_index": 0, "source": "confirmed", "score": 9}])
+    assert scored.tallies.progress("ann")["submitted"] == 0 and labels(scored, "s0")[0] == (0, "vlm", 9)
 
 
-def test_the_mean_of_a_sample_counts_what_was_confirmed(scored):
-    scored.queue.submit("s0", "ann", shown(9, 2, 4))
-    scored.queue.submit("s0", "bob", shown(9, 2, 0))
-    with scored.database.reading() as db:
-        kept = db.execute("SELECT mean FROM means WHERE sample = 's0'").fetchone()[0]
-        found = [x["score"] for x in labels_of(db, ["s0"]).values()]
-    assert found == [9, 2, 0] and kept == pytest.approx(11 / 3, abs=1e-6)
+def judged(store, **asked):
+    return {
+        id: {i: (x["source"], x["score"]) for i, x in words.items()}
+        for id, words in store.labels.judged_images(**asked)["images"].items()
+    }
 
 
 def test_an_image_is_judged_where_each_word_that_the_vlm_scored_was_typed_or_confirmed(scored):
+    last = scored.labels.snapshot()["last"]
     scored.scores.set("s0", 1, 8, "ann")
     assert scored.labels.judged_images() == {"images": {}, "left_out": {"samples": 1, "words": 1}}
     assert [x["judged"] for x in scored.labels.corrections()] == [False]
     done = scored.queue.submit("s0", "ann", shown(9, None, 7))
-    found = scored.labels.judged_images()
-    assert found["left_out"] == {"samples": 0, "words": 0}
-    said = found["images"]["s0"]
-    assert {i: (x["source"], x["score"]) for i, x in said.items()} == {
-        0: ("confirmed", 9), 1: ("human", 8), 2: ("confirmed", 7),
-    }  # fmt: skip
-    assert [(x["judged"], x["source"]) for x in scored.labels.corrections()] == [
-        (True, "confirmed"), (True, "human"), (True, "confirmed"),
-    ]  # fmt: skip
+    assert scored.labels.judged_images()["left_out"] == {"samples": 0, "words": 0}
+    assert judged(scored) == {"s0": {0: ("confirmed", 9), 1: ("human", 8), 2: ("confirmed", 7)}}
+    assert judged(scored, last=last) == judged(scored, split="heldout") == {}
+    said = [(x["judged"], x["source"]) for x in scored.labels.corrections()]
+    assert said == [(True, "confirmed"), (True, "human"), (True, "confirmed")]
     scored.queue.come_back(done["id"], "ann")
-    assert scored.labels.judged_images()["images"] == {}
+    assert judged(scored) == {}
 
 
 def test_several_people_gold_and_the_simulated_annotator_may_judge_an_image_together(scored):
     scored.scores.set("s0", 0, 9, "ann")
     scored.gold.set("s0", 1, 0, "boss")
     scored.scores.set("s0", 2, 7, "detector", source="simulated")
-    assert {i: x["source"] for i, x in scored.labels.judged_images()["images"]["s0"].items()} == {
-        0: "human", 1: "gold", 2: "simulated",
-    }  # fmt: skip
-    assert scored.labels.judged_images(include_simulated=False) == {
-        "images": {},
-        "left_out": {"samples": 1, "words": 2},
-    }
-    assert scored.labels.judged_images(gold=0)["images"] == {}
-
-
-def test_what_was_judged_can_be_asked_of_an_earlier_time(scored):
-    last = scored.labels.snapshot()["last"]
-    scored.queue.submit("s1", "ann", shown(9, 2, 7))
-    assert set(scored.labels.judged_images()["images"]) == {"s1"}
-    assert (
-        scored.labels.judged_images(last=last)["images"]
-        == {}
-        == scored.labels.judged_images(split="heldout")["images"]
-    )
+    assert judged(scored) == {"s0": {0: ("human", 9), 1: ("gold", 0), 2: ("simulated", 7)}}
+    left = {"images": {}, "left_out": {"samples": 1, "words": 2}}
+    assert scored.labels.judged_images(include_simulated=False) == left
+    assert judged(scored, gold=0) == {}
 
 
 def test_a_file_of_labels_keeps_who_confirmed_and_what(scored, quick_path):
@@ -193,23 +155,3 @@ def test_the_other_formats_say_that_a_label_was_confirmed_and_take_nothing_back_
     assert "- `confirmed`, 2 words: people who saw the score that stood there" in card(
         "t", "cc0-1.0", figures
     )
-
-
-def test_a_store_of_before_opens_with_all_that_it_holds(quick_path, sample_row, older_store):
-    said = {"sample": "s0", "word_index": 0, "word": "w0", "kind": "set", "scorer": "", "scorer_version": "", "weight": 1,
-            "created": "2026"}  # fmt: skip
-    events = [("vlm", "", 3), ("human", "ann", 8), ("human", "bob", 4)]
-    rows = [{**said, "id": f"e{i}", "source": a, "who": b, "score": c} for i, (a, b, c) in enumerate(events)]
-    path = older_store("m009_confirmed", [sample_row(id="s0")], scores=rows)
-    with sqlite3.connect(path) as db, pytest.raises(sqlite3.IntegrityError):
-        db.execute("UPDATE scores SET source = 'confirmed'")
-    store = Store(path)
-    store.restoring.check()
-    assert labels(store, "s0") == [(0, "human", 4)]
-    vlm(store, "s0", 3, 6)
-    store.queue.submit("s0", "cyd", shown(None, 6))
-    assert labels(store, "s0") == [(0, "human", 4), (1, "confirmed", 6)]
-    schema = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')"
-    with store.database.reading() as db, Store(quick_path / "new.db").database.reading() as new:
-        assert db.execute("SELECT mean FROM means").fetchone() == (5.0,)
-        assert dict(db.execute(schema)) == dict(new.execute(schema))

@@ -9,7 +9,7 @@ import pytest
 from data.exchange.jsonl import export_labels
 from data.store import Store, StoreError
 
-FLIPS = 200
+FLIPS = 100
 
 
 @pytest.fixture
@@ -38,6 +38,27 @@ def emptied_log(store):
     store.database.close()
 
 
+def overwrite(store, where, start, end, byte):
+    """Bytes of the first page of a table or index, counted from the page's begin or end."""
+    with closing(sqlite3.connect(store.database.path)) as db:
+        (page,) = db.execute(f"SELECT rootpage FROM sqlite_master WHERE {where}").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    content = bytearray(store.database.path.read_bytes())
+    page = range((page - 1) * size, page * size)[start:end]
+    content[page.start : page.stop] = byte * len(page)
+    store.database.path.write_bytes(content)
+
+
+def damage_index(store):
+    """Entries of an index that name other rows than the table has."""
+    overwrite(store, "type = 'index' AND tbl_name = 'scores' AND sql IS NOT NULL", -40, None, b"\0")
+
+
+def damage_table(store):
+    """A page of a table that no export needs."""
+    overwrite(store, "name = 'audit'", None, None, b"\x5a")
+
+
 def content(path):
     """Every row of every table, and the schema."""
     with closing(sqlite3.connect(path)) as db:
@@ -58,34 +79,6 @@ def whole(path):
             )
         except sqlite3.DatabaseError:
             return False
-
-
-def damage_index(store):
-    """Entries of an index that name other rows than the table has."""
-    with closing(sqlite3.connect(store.database.path)) as db:
-        (page,) = db.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name = ?", (an_index(store),)
-        ).fetchone()
-        (size,) = db.execute("PRAGMA page_size").fetchone()
-    content = bytearray(store.database.path.read_bytes())
-    content[page * size - 40 : page * size] = bytes(40)
-    store.database.path.write_bytes(content)
-
-
-def an_index(store):
-    with closing(sqlite3.connect(store.database.path)) as db:
-        sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'scores' AND sql IS NOT NULL LIMIT 1"
-        return db.execute(sql).fetchone()[0]
-
-
-def damage_table(store):
-    """A page of a table that no export needs."""
-    with closing(sqlite3.connect(store.database.path)) as db:
-        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'audit'").fetchone()
-        (size,) = db.execute("PRAGMA page_size").fetchone()
-    content = bytearray(store.database.path.read_bytes())
-    content[(page - 1) * size : page * size] = b"\x5a" * size
-    store.database.path.write_bytes(content)
 
 
 def damage_row(store):
@@ -141,14 +134,22 @@ def test_damage_that_a_write_meets_ends_writing(filled):
     assert len(store.samples.find()) == 20
 
 
-def test_tables_and_indexes_that_the_owner_added_are_no_damage(filled):
-    with closing(sqlite3.connect(filled.database.path)) as db, db:
+def test_a_check_of_a_whole_store_changes_nothing_and_makes_way_for_a_restore(filled, monkeypatch):
+    before = content(filled.database.path)
+    filled.restoring.check()
+    assert filled.database.damage == "" and content(filled.database.path) == before
+    with closing(sqlite3.connect(filled.database.path)) as db, db:  # what the owner added is no damage
         db.execute("CREATE INDEX mine ON scores (created)")
         db.execute("CREATE TABLE notes_of_mine (text)")
         db.execute("CREATE VIEW mine_too AS SELECT * FROM notes_of_mine")
     store = Store(filled.database.path)
     store.restoring.check()
     store.scores.set("s1", 1, 3, "ann")
+    monkeypatch.setattr(store.database._idle, "wanted", lambda: True)  # as when a restore waits for the file
+    monkeypatch.setattr("data.store.restore.STEPS", 1)
+    with pytest.raises(StoreError, match="interrupted"):
+        store.restoring.check()
+    assert store.database.damage == ""
 
 
 def test_a_store_that_another_process_restored_is_written_to_again_after_a_check(filled, quick_path):
@@ -164,17 +165,6 @@ def test_a_store_that_another_process_restored_is_written_to_again_after_a_check
     store.restoring.check()
     store.scores.set("s1", 1, 3, "ann")
     assert store.database.damage == ""
-
-
-def test_a_check_of_a_whole_store_changes_nothing_and_makes_way_for_a_restore(filled, monkeypatch):
-    before = content(filled.database.path)
-    filled.restoring.check()
-    assert filled.database.damage == "" and content(filled.database.path) == before
-    monkeypatch.setattr(filled.database._idle, "wanted", lambda: True)  # as when a restore waits for the file
-    monkeypatch.setattr("data.store.restore.STEPS", 1)
-    with pytest.raises(StoreError, match="interrupted"):
-        filled.restoring.check()
-    assert filled.database.damage == ""
 
 
 def test_no_flipped_byte_passes_unseen_that_a_check_can_see(filled, quick_path):

@@ -2,7 +2,10 @@
 
 import pytest
 
+from data.exchange.jsonl import export_labels
+from data.store import desk
 from data.store.agreement import pace
+from data.store.desk import KEPT_DAYS, page_digest
 
 
 @pytest.fixture
@@ -25,28 +28,21 @@ def test_what_each_person_said_last_of_each_word(store, two):
         store.desk.said("nothing")
 
 
-def test_submits_and_skips_are_taken_back_one_after_the_other_the_last_one_first(store, two):
+def test_submits_and_skips_are_taken_back_one_after_the_other_the_last_one_first_and_once(store, two):
     store.queue.submit(two[0], "ann")
     store.queue.skip(two[0], "ann")
-    store.queue.skip(two[1], "ann")
+    last = store.queue.skip(two[1], "ann")
     store.queue.submit(two[1], "bob")
     assert store.desk.last_left("ann", two[0])["sample"] == two[0]
+    assert store.queue.come_back(last["id"], "bob") is store.queue.come_back("nothing", "ann") is None
     gone_back = []
     while left := store.desk.last_left("ann"):
         back = store.queue.come_back(left["id"], "ann")
         assert back["undoes"] == left["id"]
+        assert store.queue.come_back(left["id"], "ann") is store.queue.come_back(back["id"], "ann") is None
         gone_back.append((left["sample"], left["kind"], back["kind"]))
     assert gone_back == [(two[1], "skip", "open"), (two[0], "skip", "submit"), (two[0], "submit", "open")]
     assert store.desk.last_left("bob")["sample"] == two[1]
-
-
-def test_nothing_is_taken_back_twice_nor_for_somebody_else_nor_a_taking_back(store, two):
-    left = store.queue.submit(two[0], "ann")
-    assert store.queue.come_back(left["id"], "bob") is None
-    back = store.queue.come_back(left["id"], "ann")
-    assert store.queue.come_back(left["id"], "ann") is None
-    assert store.queue.come_back(back["id"], "ann") is None
-    assert store.queue.come_back("nothing", "ann") is None
 
 
 @pytest.mark.parametrize("leave", ["submit", "skip"])
@@ -56,14 +52,16 @@ def test_what_was_taken_back_counts_nowhere(store, two, peaked, leave):
     store.scores.add({**row, "sample": id} for id in two)
     store.gold.set(two[1], 0, 4, "gus")
 
+    def worked():
+        return pace([s for s in store.judgements.steps() if s["who"] == "ann"])
+
     def figures():
-        bob = [store.tallies.queue("bob", overlap=n) for n in (None, 1, 2)]
         given = [store.queue.next(who, "newest", overlap=1) for who in ("ann", "bob")]
-        begun = store.queue.next("ann")
-        worked = pace([s for s in store.judgements.steps() if s["who"] == "ann"])
+        given += [store.queue.next("ann"), store.gold.next("ann")]
         return (
-            store.tallies.progress("ann"), store.tallies.queue("ann"), bob, store.gold.done("ann"), [x and x["id"] for x in given],
-            begun and begun["id"], worked["submitted"], worked["skipped"], store.gold.next("ann")["id"],
+            [x and x["id"] for x in given], [store.tallies.queue("bob", overlap=n) for n in (None, 1, 2)],
+            store.tallies.progress("ann"), store.tallies.queue("ann"), store.gold.done("ann"),
+            worked()["submitted"], worked()["skipped"],
         )  # fmt: skip
 
     store.scores.set(two[1], 0, 3, "ann")
@@ -71,36 +69,16 @@ def test_what_was_taken_back_counts_nowhere(store, two, peaked, leave):
     left = getattr(store.queue, leave)(two[1], "ann")
     assert store.gold.next("ann") is None and store.gold.done("ann") == 1
     store.queue.come_back(left["id"], "ann")
-    assert figures() == before
-    assert [(e["what"], e["text"]) for e in store.library.events(two[1])][:2] == [
-        ("undo", leave),
-        (leave, ""),
-    ]
-    assert pace([s for s in store.judgements.steps() if s["who"] == "ann"])["undos"] == 1
+    assert figures() == before and worked()["undos"] == 1
+    events = [(e["what"], e["text"]) for e in store.library.events(two[1])]
+    assert events[:2] == [("undo", leave), (leave, "")]
     store.queue.submit(two[1], "ann")
-    assert (
-        store.tallies.queue("ann")["mine"],
-        store.gold.done("ann"),
-        store.tallies.queue("ann")["per_hour"],
-    ) == (1, 1, None)
-
-
-def test_scores_of_one_sample_that_were_written_at_one_time_are_undone_as_one_step(store, two):
-    store.scores.set(two[0], 1, 2, "ann")
-    event = {"sample": two[0], "source": "human", "who": "ann", "created": "2030-01-01T00:00:00.000000Z"}
-    store.scores.add({**event, "word_index": i, "word": "w", "score": 7} for i in (0, 1))
-    store.scores.undo(None, "ann")
-    assert {
-        i: w["human"] and w["human"]["score"] for i, w in store.scores.current(two[0], "ann").items()
-    } == {
-        0: None,
-        1: 2,
-    }
-    store.scores.undo(None, "ann")
-    assert store.desk.last_step("ann") is None
+    queue = store.tallies.queue("ann")
+    assert (queue["mine"], store.gold.done("ann"), queue["per_hour"]) == (1, 1, None)
 
 
 def test_whatever_the_clock_says_the_last_step_is_undone_first_and_alone(store, two, bad_clock):
+    """Scores of one sample that were written at one time are one step."""
     store.scores.set(two[0], 0, 3, "ann")
     store.scores.set(two[0], 1, 4, "ann")
     store.scores.set(two[1], 0, 5, "ann")
@@ -108,16 +86,10 @@ def test_whatever_the_clock_says_the_last_step_is_undone_first_and_alone(store, 
     store.scores.add({**together, "word_index": i} for i in (1, 2, 3))
     gone_back = []
     while event := store.scores.undo(None, "ann"):
-        said = [sum(e["kind"] == "set" for e in standing(store, id)) for id in two]
+        said = [sum(e["score"] is not None for e in store.desk.said(id)) for id in two]
         gone_back.append((event["sample"], said))
     assert gone_back == [(two[1], [2, 1]), (two[1], [2, 0]), (two[0], [1, 0]), (two[0], [0, 0])]
-
-
-def standing(store, sample):
-    with store.database.reading() as db:
-        names = "kind", "word_index", "score"
-        sql = f"SELECT {', '.join(names)} FROM latest WHERE sample = ? AND source = 'human'"
-        return [dict(zip(names, r)) for r in db.execute(sql, (sample,))]
+    assert store.desk.last_step("ann") is None
 
 
 def test_whatever_the_clock_says_submits_are_taken_back_the_last_first_with_what_each_confirmed(
@@ -163,3 +135,50 @@ def test_filters_offer_what_there_is_to_train_on(store, sample_row, two):
     assert store.desk.choices("prompt", 1) == ["a blue star"]
     with pytest.raises(ValueError, match="filter"):
         store.desk.choices("image_path; DROP TABLE samples")
+
+
+# -- receipts of what a page sent: kept for each page and person, removed when old, and never exported
+
+ANSWER = {"shown": "a", "place": "b", "left": True, "error": "", "says": "", "word": None}
+PAGE = page_digest("0123456789abcdef", "ann")
+
+
+def receipts(store):
+    with store.database.reading() as db:
+        return {row[0]: row for row in db.execute("SELECT page_sha256, * FROM receipts")}
+
+
+def test_the_last_receipt_of_a_page_stands_and_says_nothing_of_who_wrote(store, sample_row, quick_path):
+    assert store.receipts.get(PAGE) is None
+    for revision in (1, 2, 7):
+        store.receipts.give(PAGE, revision, {**ANSWER, "word": revision})
+    assert store.receipts.get(PAGE) == {"revision": 7, "answer": {**ANSWER, "word": 7}}
+    assert store.receipts.get(page_digest("0123456789abcdef", "bob")) is None
+    assert receipts(store).keys() == {PAGE}
+    for wrong in (
+        {"left": 1},
+        {"place": None},
+        {"word": -1},
+        {"error": "x" * 2001},
+        {"says": 3},
+        {"shown": "x" * 65},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            store.receipts.give(page_digest("another", "ann"), 1, {**ANSWER, **wrong})
+    kept = str(receipts(store))
+    assert receipts(store).keys() == {PAGE} and "ann" not in kept and "0123456789abcdef" not in kept
+    store.samples.add([sample_row()])
+    export_labels(store, quick_path / "out.jsonl")
+    assert PAGE not in (quick_path / "out.jsonl").read_text()
+
+
+def test_pages_that_were_silent_for_long_are_forgotten_when_a_new_one_comes(store, monkeypatch):
+    now = desk.now
+    for days in (0, KEPT_DAYS - 1, KEPT_DAYS + 1):
+        monkeypatch.setattr(desk, "now", lambda seconds=0, ago=days: now(seconds - 86400 * ago))
+        store.receipts.give(page_digest("page", str(days)), 1, ANSWER)
+    monkeypatch.undo()
+    store.receipts.give(page_digest("page", "0"), 2, ANSWER)
+    assert len(receipts(store)) == 3  # one that is known costs no search
+    store.receipts.give(PAGE, 1, ANSWER)
+    assert receipts(store).keys() == {PAGE, *(page_digest("page", str(d)) for d in (0, KEPT_DAYS - 1))}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.store import Store, queue
+from data.store import queue
 
 
 @pytest.fixture
@@ -18,82 +18,42 @@ def scored(store, sample_row, peaked):
     return ids
 
 
-def test_what_lacks_a_figure_of_these_models_is_listed_the_newest_first(store, scored):
-    a, b, c, _ = scored
+def test_what_lacks_a_figure_of_these_models_is_listed_the_newest_first(store, scored, peaked):
+    a, b, c, unscored = scored
+    found = store.foreseen.seen_by_vlm([a, unscored])
+    assert list(found) == [a] and found[a]["version"] == "new"  # what the VLM said last
+    assert found[a]["words"] == {1: pytest.approx(peaked(3), abs=1e-5), 2: 7}
     assert store.foreseen.missing("r1", "b1") == [c, b, a]
     assert store.foreseen.missing("r1", "b1", 1) == [c]
     assert store.foreseen.missing("r1", "b2") == []
+    for points in (-1, 9.5, float("nan"), "3"):
+        with pytest.raises(ValueError, match="points"):
+            store.foreseen.keep({a: (points, 0.5, "new")}, "r1")
+    assert not store.foreseen.any()
     store.foreseen.keep({a: (2, 0.5, "new"), b: (0, 0.5, "old")}, "r1")
     assert store.foreseen.any()
     assert store.foreseen.missing("r1", "b1") == [c, b]  # b's figure is of an older version of the VLM
     assert store.foreseen.missing("r2", "b1") == [c, b, a]
-    store.foreseen.keep({b: (1, 0.5, "new")}, "r1")
-    assert store.foreseen.missing("r1", "b1") == [c]
 
 
-def test_what_the_vlm_said_last_is_given(store, scored, peaked):
-    a, *_, unscored = scored
-    found = store.foreseen.seen_by_vlm([a, unscored])
-    assert list(found) == [a]
-    assert found[a]["version"] == "new"
-    assert found[a]["words"][1]["distribution"] == pytest.approx(peaked(3), abs=1e-5)
-    assert found[a]["words"][2]["score"] == 7
-
-
-@pytest.mark.parametrize("points", [-1, 9.5, float("nan"), "3"])
-def test_points_that_are_none_are_refused(store, scored, points):
-    with pytest.raises(ValueError, match="points"):
-        store.foreseen.keep({scored[0]: (points, 0.5, "new")}, "r1")
-    assert not store.foreseen.any()
-
-
-def test_where_the_reward_model_is_furthest_from_the_vlm_comes_first(store, scored):
-    a, b, c, _ = scored
-    assert store.queue.next("ann", "reward") is None
-    store.foreseen.keep({a: (1, 0, "new"), b: (4, 0, "new"), c: (0, 0, "new")}, "r1")
-    seen = []
-    while sample := store.queue.next("ann", "reward"):
-        seen.append(sample["id"])
-        store.queue.submit(sample["id"], "ann")
-    assert seen == [b, a]  # on c they agree
-
-
-def test_projected_noise_comes_first_and_of_it_what_promises_most(store, scored, sample_row):
+def test_the_orders_follow_the_points_and_the_promise_of_projected_noise(store, scored, sample_row):
     a, b, c, _ = scored
     d, e = store.samples.add([sample_row(seed=i, method="projected") for i in (8, 9)])
-    promise = {a: 0.9, b: 0.1, c: 0, d: 0.2, e: 0.3}
-    store.foreseen.keep({id: (1, value, "new") for id, value in promise.items()}, "r1")
-    seen = []
-    while sample := store.queue.next("ann", "projected"):
-        seen.append(sample["id"])
-        store.queue.submit(sample["id"], "ann")
-    assert seen == [e, d, a, b, c]
-
-
-def test_a_figure_from_before_there_was_a_promise_is_worked_out_anew(older_store, sample_row):
-    methods = {"a": "none", "b": "projected"}
-    store = Store(
-        older_store(
-            "m010_rounds",
-            [sample_row(id=id, backbone_revision="b1", method=method) for id, method in methods.items()],
-            uncertainty=[{"sample": id, "entropy": 0.5} for id in methods],
-            foreseen=[{"sample": id, "points": 3.0, "model": "r1 "} for id in methods],
-        )
-    )
-    assert store.foreseen.missing("r1", "b1") == ["b", "a"]
-    assert store.queue.next("ann", "projected") is None
-    with store.database.reading() as kept:
-        assert kept.execute("SELECT sample FROM foreseen WHERE projected").fetchall() == [("b",)]
+    assert store.queue.next("ann", "reward") is None
+    figures = {a: (1, 0.9), b: (4, 0.1), c: (0, 0), d: (1.5, 0.2), e: (2, 0.3)}
+    store.foreseen.keep({id: (*figure, "new") for id, figure in figures.items()}, "r1")
+    for who, order, wanted in (
+        ("ann", "reward", [b, e, d, a]),  # on c the reward model agrees with the VLM
+        ("bob", "projected", [e, d, a, b, c]),
+    ):
+        seen = []
+        while sample := store.queue.next(who, order):
+            seen.append(sample["id"])
+            store.queue.submit(sample["id"], who)
+        assert seen == wanted
 
 
 PROMPTS = {"a red circle": ["colour", "object"], "two dogs": ["count", "other"], "of the": []}
-
-
-@pytest.fixture
-def worded(store, sample_row):
-    ids = {p: store.samples.add([sample_row(prompt=p, seed=i) for i in range(2)]) for p in PROMPTS}
-    store.foreseen.keep_kinds(PROMPTS)
-    return ids
 
 
 def test_prompts_without_kinds_are_asked_for_once(store, sample_row):
@@ -113,7 +73,9 @@ def test_prompts_without_kinds_are_asked_for_once(store, sample_row):
 
 @pytest.mark.parametrize("order", ["random", "newest"])
 @pytest.mark.parametrize("few", [0, 1000])
-def test_the_queue_is_filtered_by_a_kind_of_word(store, worded, order, few, monkeypatch):
+def test_the_queue_is_filtered_by_a_kind_of_word(store, sample_row, order, few, monkeypatch):
+    worded = {p: store.samples.add([sample_row(prompt=p, seed=i) for i in range(2)]) for p in PROMPTS}
+    store.foreseen.keep_kinds(PROMPTS)
     monkeypatch.setattr(queue, "FEW", few)
     for kind, prompt in (("colour", "a red circle"), ("count", "two dogs")):
         assert store.queue.next("ann", order, kind=kind)["id"] in worded[prompt]

@@ -2,8 +2,6 @@
 
 import pytest
 
-from data.store import StoreError
-
 CONFIG = {"prompt": "a red circle", "seeds": [1, 2], "variants": [{"name": "none"}]}
 
 
@@ -22,28 +20,21 @@ def test_a_grid_begins_queued_and_is_given_its_time_when_it_ends(store):
     assert store.grids.update(id, "queued")["finished"] is None
 
 
-def test_cells_name_samples_and_one_that_has_gone_is_replaced(store, sample_row, pair):
-    id = store.grids.add(CONFIG, "ann")
+def test_cells_name_samples_are_written_all_or_none_and_one_that_has_gone_is_replaced(
+    store, sample_row, pair
+):
+    id, other = store.grids.add(CONFIG, "ann"), store.grids.add(CONFIG, "bob")
+    for cells in ({0: pair[0], 1: "nowhere"}, *({place: pair[0]} for place in (-1, 10**9, True, 0.5))):
+        with pytest.raises(ValueError):
+            store.grids.set_cells(id, cells)
+    assert store.grids.cells(id) == {}
     store.grids.set_cells(id, {1: pair[1], 0: pair[0]})
+    store.grids.set_cells(other, {0: pair[0]})
     assert list(store.grids.cells(id).items()) == [(0, pair[0]), (1, pair[1])]
     (again,) = store.samples.add([sample_row(seed=1)])
     store.grids.set_cells(id, {0: again})
-    assert store.grids.cells(id) == {0: again, 1: pair[1]}
-    assert store.grids.cells_made(id) == 2
-
-
-def test_cells_are_written_all_or_none(store, pair):
-    id = store.grids.add(CONFIG, "ann")
-    with pytest.raises(ValueError, match="There is no sample"):
-        store.grids.set_cells(id, {0: pair[0], 1: "nowhere"})
-    assert store.grids.cells(id) == {}
-
-
-def test_a_sample_may_be_a_cell_of_several_grids(store, pair):
-    first, second = store.grids.add(CONFIG, "ann"), store.grids.add(CONFIG, "bob")
-    for id in (first, second):
-        store.grids.set_cells(id, {0: pair[0]})
-    assert [store.grids.cells(id) for id in (first, second)] == [{0: pair[0]}] * 2
+    assert store.grids.cells(id) == {0: again, 1: pair[1]} and store.grids.cells_made(id) == 2
+    assert store.grids.cells(other) == {0: pair[0]}
 
 
 def test_the_images_that_waiting_grids_are_still_to_have_are_counted(store, pair):
@@ -93,22 +84,3 @@ def test_grids_are_listed_newest_first_with_how_many_images_they_have(store, pai
 def test_what_is_no_grid_is_refused(store, call):
     with pytest.raises(ValueError):
         call(store)
-
-
-def test_a_cell_outside_is_refused(store, pair):
-    id = store.grids.add(CONFIG, "ann")
-    for place in (-1, 10**9, True, 0.5):
-        with pytest.raises((ValueError, StoreError)):
-            store.grids.set_cells(id, {place: pair[0]})
-
-
-def test_what_stands_for_many_samples_is_what_stands_for_each(store, pair):
-    store.scores.set(pair[0], 1, 7, "ann")
-    store.scores.set(pair[0], 1, 3, "bob")
-    store.scores.set(pair[1], 2, 5, "ann")
-    store.scores.clear(pair[1], 2, "ann")
-    for who in (None, "ann"):
-        assert store.scores.currents(pair, who) == {
-            sample: store.scores.current(sample, who) for sample in pair
-        }
-    assert store.scores.currents([]) == {}

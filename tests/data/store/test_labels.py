@@ -6,7 +6,6 @@ import random
 import pytest
 
 from data.store import Store, StoreError
-from data.store.checks import entropy
 from data.store.labels import RULE, agreed, expected
 
 
@@ -71,45 +70,20 @@ def test_a_correction_that_was_taken_back_or_undone_does_not_count(store, sample
     assert store.labels.current()[0]["source"] == "vlm"
 
 
-@pytest.mark.parametrize(
-    ("scores", "score"),
-    [
-        ([3], 3),
-        ([3, 5], 3),
-        ([5, 3], 3),
-        ([9, 3, 3], 3),
-        ([4, 3], 3),
-        ([0, 9], 0),
-        ([8, 2, 9, 5], 5),
-        ([7, 7], 7),
-    ],
-)
-def test_of_several_people_the_median_counts_and_of_two_middle_scores_the_lower(store, sample, scores, score):
-    assert agreed(scores) == score
-    for i, s in enumerate(scores):
-        store.scores.set(sample, 1, s, f"person {i}", weight=1 + i)
-    (row,) = store.labels.current()
-    assert (row["score"], row["distribution"]) == (score, None)
-    assert row["weight"] == 1 + (len(scores) - 1) / 2
-    assert len(row["events"]) == len(scores)
-
-
-def test_a_person_who_takes_the_score_back_no_longer_counts_for_the_median(store, sample):
-    for who, score in (("ann", 2), ("bob", 8), ("cyd", 9)):
-        store.scores.set(sample, 1, score, who)
-    assert store.labels.current()[0]["score"] == 8
-    store.scores.clear(sample, 1, "cyd")
-    assert store.labels.current()[0]["score"] == 2
-    store.scores.undo(None, "cyd")
-    assert store.labels.current()[0]["score"] == 8
-
-
-def test_labels_are_in_the_order_of_samples_and_words(store, sample_row):
-    ids = store.samples.add([sample_row(seed=i) for i in range(3)])
-    pairs = [(s, w) for s in ids for w in (1, 2, 5)]
-    for s, w in random.Random(0).sample(pairs, len(pairs)):
-        say(store, s, "vlm", 1, word_index=w)
-    assert [(x["sample"], x["word_index"]) for x in store.labels.current()] == pairs
+def test_of_several_people_the_median_counts_and_of_two_middle_scores_the_lower(store, sample_row):
+    cases = {(3,): 3, (3, 5): 3, (5, 3): 3, (9, 3, 3): 3, (4, 3): 3, (0, 9): 0, (8, 2, 9, 5): 5, (7, 7): 7}
+    ids = store.samples.add([sample_row(seed=i) for i in range(len(cases))])
+    for id, (scores, score) in zip(ids, cases.items(), strict=True):
+        assert agreed(scores) == score
+        for i, s in enumerate(scores):
+            store.scores.set(id, 1, s, f"person {i}", weight=1 + i)
+        (row,) = store.labels.current(ids=[id])
+        assert (row["score"], row["distribution"]) == (score, None)
+        assert row["weight"] == 1 + (len(scores) - 1) / 2 and len(row["events"]) == len(scores)
+    store.scores.clear(ids[3], 1, "person 1")  # who no longer counts: of 9 and 3 the lower
+    assert store.labels.current(ids=[ids[3]])[0]["score"] == 3
+    store.scores.clear(ids[3], 1, "person 2")
+    assert store.labels.current(ids=[ids[3]])[0]["score"] == 9
 
 
 def test_a_snapshot_gives_the_same_labels_after_more_was_said(store, sample_row, peaked, quick_path):
@@ -160,12 +134,6 @@ def test_a_snapshot_that_cannot_be_given_again_is_refused(store, sample, quick_p
         store.labels.current(snapshot, split="train")
 
 
-@pytest.mark.parametrize("filters", [{"sources": ["oracle"]}, {"split": "test"}, {"colour": "red"}])
-def test_unknown_filters_are_refused(store, filters):
-    with pytest.raises(ValueError):
-        store.labels.current(**filters)
-
-
 def test_corrections_pair_what_people_said_with_what_the_scorer_computed(store, sample_row, peaked):
     a, b, c = store.samples.add([sample_row(seed=i) for i in range(3)])
     for s in (a, b):
@@ -185,35 +153,28 @@ def test_corrections_pair_what_people_said_with_what_the_scorer_computed(store, 
     assert store.labels.corrections(split="heldout") == []
 
 
-def test_the_vlm_scores_are_read_in_pages_and_only_the_latest(store, sample_row):
-    ids = store.samples.add([sample_row(seed=i) for i in range(7)])
-    for round_ in range(2):
-        for s in ids:
-            say(store, s, "vlm", round_)
-    assert [x["sample"] for x in store.labels.vlm_scores(page=3)] == ids
-    assert {x["score"] for x in store.labels.vlm_scores(page=2)} == {1}
-
-
-def test_the_views_agree_with_the_labels(store, sample_row):
+def test_labels_are_in_order_and_the_views_and_pages_agree_with_them(store, sample_row):
     ids = store.samples.add([sample_row(seed=i) for i in range(4)])
     for source, n in (("vlm", 4), ("calibrated", 3), ("simulated", 2), ("human", 1)):
-        for s in ids[:n]:
+        for s in ids[:n][::-1]:
             say(store, s, *SAID[source])
+            say(store, s, *SAID[source][:1], 6, SAID[source][2], word_index=0)
     store.scores.set(ids[3], 1, 4, "ann")
     store.scores.clear(ids[3], 1, "ann")
     with store.database.reading() as db:
         view = db.execute("SELECT sample, word_index, source, score FROM labels").fetchall()
-        people = db.execute("SELECT sample, who, score FROM current_human").fetchall()
+        people = db.execute("SELECT sample, who, score FROM current_human WHERE word_index = 1").fetchall()
         side = db.execute("SELECT vlm, calibrated, simulated, human, people FROM current_scores").fetchall()
     labels = store.labels.current(include_calibrated=True)
+    assert [(x["sample"], x["word_index"]) for x in labels] == [(s, w) for s in ids for w in (0, 1)]
     assert sorted(view) == sorted((x["sample"], x["word_index"], x["source"], x["score"]) for x in labels)
     assert people == [(ids[0], "ann", 4)]
     assert (1, 2, 3.0, 4.0, 1) in side and (1, None, None, None, 0) in side
-
-
-def test_entropy_is_none_for_a_sure_scorer_and_most_for_one_without_an_idea():
-    assert entropy([1.0] + [0.0] * 9) == 0
-    assert entropy([0.1] * 10) == pytest.approx(2.302585)
+    say(store, ids[0], "vlm", 9)  # of which the latest alone is read, in pages
+    assert [x["score"] for x in store.labels.vlm_scores(page=3)] == [1, 6, 1, 6, 1, 6, 6, 9]
+    for filters in ({"sources": ["oracle"]}, {"split": "test"}, {"colour": "red"}):
+        with pytest.raises(ValueError):
+            store.labels.current(**filters)
 
 
 def test_a_label_with_a_distribution_counts_as_its_mean_not_as_its_digit(peaked):

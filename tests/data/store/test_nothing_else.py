@@ -1,7 +1,6 @@
 """*Nothing else*, the unit after a prompt's words, in the store and in every format: it travels as one more word, or is left
 out by formats that have no place for it; a sample that was stored before it lacks it."""
 
-import json
 from hashlib import sha256
 
 import pytest
@@ -12,7 +11,6 @@ from data.exchange.formats import (
     RAPIDATA,
     RICHHF,
     export_csv,
-    export_dpo,
     export_folder,
     export_parquet,
     export_words,
@@ -54,36 +52,23 @@ def labels(store):
     return [(x["sample"], x["word_index"], x["word"], x["score"]) for x in store.labels.current()]
 
 
-def test_the_store_calls_it_what_the_words_of_a_prompt_call_it():
+def test_it_is_the_last_of_a_sample_and_no_other_and_one_stored_before_has_no_place_for_it(full):
     assert NOTHING_ELSE == words.NOTHING_ELSE
-
-
-def test_a_sample_stored_before_it_has_no_place_for_it(full):
-    with pytest.raises(ValueError, match="past the sample's 3 words"):
-        full.scores.set(OLD, 3, 9, "ann", word=NOTHING_ELSE)
+    for refuse, says in (
+        (lambda: full.scores.set(OLD, 3, 9, "ann", word=NOTHING_ELSE), "past the sample's 3 words"),
+        (lambda: full.scores.set(NEW, 1, 9, "ann", word=NOTHING_ELSE), "stands after the words"),
+        (
+            lambda: full.scores.add(
+                [{"sample": NEW, "word_index": 0, "word": NOTHING_ELSE, "source": "vlm", "score": 1}]
+            ),
+            "stands after the words",
+        ),
+        (lambda: full.gold.set(NEW, 2, 9, "ann", word=NOTHING_ELSE), "stands after the words"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            refuse()
     assert labels(full)[-1] == (OLD, 2, "circle", 8)
-
-
-def test_it_is_the_last_of_a_sample_and_no_other(full):
-    with pytest.raises(ValueError, match="stands after the words"):
-        full.scores.set(NEW, 1, 9, "ann", word=NOTHING_ELSE)
-    with pytest.raises(ValueError, match="stands after the words"):
-        full.scores.add([{"sample": NEW, "word_index": 0, "word": NOTHING_ELSE, "source": "vlm", "score": 1}])
-    with pytest.raises(ValueError, match="stands after the words"):
-        full.gold.set(NEW, 2, 9, "ann", word=NOTHING_ELSE)
     assert full.gold.set(NEW, 3, 3, "ann", word=NOTHING_ELSE)["score"] == 3
-
-
-@pytest.mark.parametrize("place", [1, 4])
-def test_jsonl_that_has_it_at_a_words_place_is_refused(full, quick_path, place):
-    path = quick_path / "a.jsonl"
-    export_labels(full, path)
-    moved = path.read_text().replace(
-        f'"word_index":3,"word":"{NOTHING_ELSE}"', f'"word_index":{place},"word":"{NOTHING_ELSE}"'
-    )
-    path.write_text(moved)
-    with pytest.raises(ImportRefused, match=f"line 2.*word_index {place}"):
-        import_labels(Store(quick_path / "other.db"), path)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +81,11 @@ def test_jsonl_that_has_it_at_a_words_place_is_refused(full, quick_path, place):
     ids=["csv", "parquet", "dataset"],
 )
 def test_tables_and_datasets_carry_it_as_one_more_word_both_ways(full, bare, quick_path, write, take):
+    export_labels(full, quick_path / "a.jsonl")
+    text = (quick_path / "a.jsonl").read_text()
+    (quick_path / "a.jsonl").write_text(text.replace('"word_index":3', '"word_index":1'))
+    with pytest.raises(ImportRefused, match="line 2.*word_index 1"):
+        import_labels(Store(quick_path / "other.db"), quick_path / "a.jsonl")
     assert write(full, quick_path / "out", quick_path)["words"] == 5
     found = take(bare, quick_path / "out", "bob")
     assert (found["new"], found["changed"]) == (5, 0)
@@ -119,27 +109,6 @@ def test_formats_of_words_alone_leave_it_out_and_count_it(full, bare, quick_path
     assert NOTHING_ELSE not in path.read_text()
     assert import_words(bare, path, kind, "bob")["new"] == 4
     assert {index for _, index, *_ in labels(bare)} == {1, 2}
-
-
-def test_a_sample_of_which_it_alone_is_said_is_no_line_of_words(store, sample_row, quick_path):
-    store.samples.add([sample_row(id=NEW, prompt=PROMPT, n_words=4)])
-    store.scores.set(NEW, 3, 2, "ann", word=NOTHING_ELSE)
-    found = export_words(store, quick_path / "a.jsonl", RICHHF)
-    assert found == {"samples": 0, "words": 0, "nothing_else_left_out": 1}
-    assert len((quick_path / "a.jsonl").read_bytes().splitlines()) == 1  # its header
-
-
-def test_the_better_image_of_a_pair_is_the_one_with_less_that_nobody_asked_for(store, sample_row, quick_path):
-    store.samples.add(
-        [
-            sample_row(id=id, prompt=PROMPT, n_words=4, seed=i, image_path=f"{id}.png")
-            for i, id in enumerate("ab")
-        ]
-    )
-    for id, score in (("a", 2), ("b", 9)):
-        store.scores.set(id, 1, 7, "ann", word="red")
-        store.scores.set(id, 3, score, "ann", word=NOTHING_ELSE)
-    export_dpo(store, quick_path / "a.jsonl")
-    pair = json.loads((quick_path / "a.jsonl").read_text())
-    assert (pair["chosen_sample"], pair["rejected_sample"]) == ("b", "a")
-    assert pair["margin"] == pytest.approx(7 / 2 / 9, abs=1e-4)
+    for word in (1, 2):  # a sample of which it alone is said is no line
+        full.scores.clear(NEW, word, "ann")
+    assert export_words(full, path, kind) == {"samples": 1, "words": 2, "nothing_else_left_out": 1}

@@ -14,17 +14,16 @@ def finished(store, kind="reward"):
 
 
 def test_a_run_remembers_what_it_was_asked_and_what_it_saw(store):
-    parent = store.runs.new("warmup", {})
-    labels = store.labels.snapshot(split="train")
+    parent, labels = store.runs.new("warmup", {}), store.labels.snapshot(split="train")
     run = store.runs.get(store.runs.new("projector", {"tau": 0.3, "seed": 2**63 - 1}, parent, labels))
-    assert (run["kind"], run["parent"], run["state"], run["promoted"]) == (
-        "projector",
-        parent,
-        "queued",
-        False,
-    )
+    fields = ("kind", "parent", "state", "promoted")
+    assert [run[name] for name in fields] == ["projector", parent, "queued", False]
     assert (run["config"], run["labels"]) == ({"tau": 0.3, "seed": 2**63 - 1}, labels)
     assert store.labels.current(run["labels"]) == []
+    assert store.runs.update(run["id"], heartbeat="now")["heartbeat"] >= run["created"]
+    assert [r["id"] for r in store.runs.find()] == [run["id"], parent]
+    assert [r["id"] for r in store.runs.find(kind="warmup", limit=1)] == [parent]
+    assert store.runs.find(state="done") == []
 
 
 def test_only_one_run_is_on_at_a_time_and_a_dead_one_can_be_taken_up_again(store):
@@ -47,11 +46,6 @@ def test_a_run_that_is_done_stays_done(store):
         with pytest.raises(ValueError, match="is done"):
             store.runs.update(id, **fields)
     assert store.runs.update(id, metrics={"strict": 0.5}, state="done")["metrics"] == {"strict": 0.5}
-
-
-def test_the_heartbeat_is_the_time_now(store):
-    id = store.runs.new("reward", {})
-    assert store.runs.update(id, heartbeat="now")["heartbeat"] >= store.runs.get(id)["created"]
 
 
 @pytest.mark.parametrize(
@@ -93,13 +87,6 @@ def test_a_run_that_cannot_be_kept_is_refused(store, kind, config, parent):
     assert store.runs.find() == []
 
 
-def test_runs_are_listed_newest_first(store):
-    ids = [store.runs.new(kind, {}) for kind in ("reward", "projector", "reward")]
-    assert [r["id"] for r in store.runs.find()] == ids[::-1]
-    assert [r["id"] for r in store.runs.find(kind="reward", limit=1)] == [ids[2]]
-    assert store.runs.find(state="done") == []
-
-
 def test_rollback_goes_back_through_what_was_promoted_to_what_is_shipped(store):
     a, b, c = (finished(store) for _ in range(3))
     assert store.runs.promoted("reward") is None
@@ -129,49 +116,34 @@ def test_what_is_unfinished_or_makes_nothing_cannot_be_promoted(store):
         store.runs.promote(finished(store), "")
 
 
-def test_a_run_that_was_deleted_is_not_listed_and_its_row_stays(store):
-    kept, gone = finished(store), finished(store)
+def test_a_run_that_was_deleted_is_not_listed_and_its_row_stays_and_none_in_use_is(store):
+    kept, gone, on = finished(store), finished(store), store.runs.new("projector", {})
+    store.runs.promote(kept, "ann")
+    for ids, said in (([gone, kept], "roll it back"), ([on], "stop it")):
+        with pytest.raises(ValueError, match=said):
+            store.runs.archive(ids)
+    assert store.runs.get(gone)["archived"] is None
     store.runs.archive([gone])
     store.runs.archive([gone])
-    assert [run["id"] for run in store.runs.find()] == [kept]
-    assert [run["id"] for run in store.runs.find(archived=True)] == [gone, kept]
+    assert [run["id"] for run in store.runs.find()] == [on, kept]
+    assert [run["id"] for run in store.runs.find(archived=True)] == [on, gone, kept]
     assert store.runs.get(gone)["archived"]
     with pytest.raises(ValueError, match="was deleted"):
         store.runs.promote(gone, "ann")
 
 
-def test_what_is_on_or_in_use_is_not_deleted_nor_what_would_go_with_it(store):
-    used, other, on = finished(store), finished(store), store.runs.new("projector", {})
-    store.runs.promote(used, "ann")
-    for ids, said in (([other, used], "roll it back"), ([on], "stop it")):
-        with pytest.raises(ValueError, match=said):
-            store.runs.archive(ids)
-    assert store.runs.get(other)["archived"] is None
-
-
-def test_whatever_the_clock_says_a_rollback_leads_to_what_was_in_use_before(store, bad_clock):
-    a, b, c = (finished(store) for _ in range(3))
-    for id in (a, b, c):
-        store.runs.promote(id, "ann")
-    store.runs.archive([b])
-    assert store.runs.rollback("reward", "ann")["id"] == store.runs.promoted("reward")["id"] == a
-    assert store.runs.rollback("reward", "ann") is store.runs.promoted("reward") is None
-    with pytest.raises(ValueError, match="No reward has been promoted"):
-        store.runs.rollback("reward", "ann")
-
-
-def test_a_rollback_passes_by_what_was_deleted_and_older_rollbacks_mean_what_they_meant(store):
+def test_whatever_the_clock_says_a_rollback_leads_to_what_was_in_use_before_and_is_there(store, bad_clock):
     a, b, c, d = (finished(store) for _ in range(4))
     for id in (a, b, c):
         store.runs.promote(id, "ann")
-    store.runs.rollback("reward", "ann")
-    store.runs.rollback("reward", "ann")
+    assert [store.runs.rollback("reward", "ann")["id"] for _ in range(2)] == [b, a]
     store.runs.promote(d, "ann")
     store.runs.archive([b])
-    assert store.runs.promoted("reward")["id"] == d
-    assert store.runs.rollback("reward", "ann")["id"] == a
+    assert store.runs.rollback("reward", "ann")["id"] == store.runs.promoted("reward")["id"] == a
     for id in (c, d):
         store.runs.promote(id, "ann")
     store.runs.archive([c])
     assert store.runs.rollback("reward", "ann")["id"] == a
-    assert store.runs.rollback("reward", "ann") is None
+    assert store.runs.rollback("reward", "ann") is store.runs.promoted("reward") is None
+    with pytest.raises(ValueError, match="No reward has been promoted|ships is in use"):
+        store.runs.rollback("reward", "ann")

@@ -37,21 +37,8 @@ def test_a_sample_comes_back_as_it_was_given(store, sample_row):
         ("method", ["", "m" * 81, None]),
         ("prompt_set", ["p" * 81, None]),
         ("backbone", ["", "b" * 201]),
-        (
-            "image_path",
-            [
-                "/etc/passwd",
-                "../x.png",
-                "a/../../b",
-                "a\\b",
-                "C:/x",
-                "",
-                "a//b",
-                "a\x00b",
-                "secret",
-                "studio.db",
-            ],
-        ),
+        ("image_path", ["/etc/passwd", "../x.png", "a/../../b", "a\\b", "C:/x", "", "a//b", "a\x00b"]),
+        ("image_path", ["secret", "studio.db"]),
         ("image_sha256", ["abc", "G" * 64, 1]),
         ("noise_sha256", ["abc"]),
         ("id", ["", "a b", "x" * 65, 1, "../x"]),
@@ -68,15 +55,17 @@ def test_a_value_that_cannot_be_kept_is_refused_with_its_name(store, sample_row,
     assert store.samples.count() == 0
 
 
-def test_numpy_integers_are_kept_as_integers(store, sample_row):
-    (id,) = store.samples.add([sample_row(seed=np.int64(2**62), n_words=np.int32(3))])
-    assert store.samples.get(id)["seed"] == 2**62
-
-
 def test_samples_are_listed_newest_first_and_paged(store, sample_row):
-    ids = store.samples.add([sample_row(seed=i) for i in range(5)])
+    ids = store.samples.add([sample_row(seed=np.int64(i), n_words=np.int32(3)) for i in range(5)])
     assert [s["id"] for s in store.samples.find(limit=2, offset=1)] == [ids[3], ids[2]]
     assert [s["id"] for s in store.samples.find(newest=False)] == ids
+    for ask, says in (
+        (lambda: store.samples.find(**{"1=1; --": "x"}), "filtered by"),
+        (lambda: store.samples.get("nothere"), "no sample nothere"),
+        (lambda: store.samples.find(seed=True), "seed"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            ask()
 
 
 @pytest.mark.parametrize(
@@ -104,12 +93,3 @@ def test_samples_are_filtered(store, sample_row, filters, seeds):
     )
     assert [s["seed"] for s in store.samples.find(newest=False, **filters)] == seeds
     assert store.samples.count(**filters) == len(seeds)
-
-
-def test_an_unknown_filter_or_sample_is_refused(store):
-    with pytest.raises(ValueError, match="filtered by"):
-        store.samples.find(**{"1=1; --": "x"})
-    with pytest.raises(ValueError, match="no sample nothere"):
-        store.samples.get("nothere")
-    with pytest.raises(ValueError, match="seed"):
-        store.samples.find(seed=True)

@@ -21,7 +21,7 @@ def test_counts_are_right_after_every_step_whichever_store_asks(store, sample_ro
         lambda s, who: s.tallies.count_corrected(),
         lambda s, who: s.samples.count(scored=True),
     ]
-    for step in range(120):
+    for step in range(80):
         who, sample, word = dice.choice(("ann", "bob", "cyd")), dice.choice(ids), dice.randrange(4)
         what = dice.randrange(9)
         if what < 3:

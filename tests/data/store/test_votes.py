@@ -12,23 +12,16 @@ def choices(votes):
     return [(vote["who"], vote["left_sample"], vote["choice"]) for vote in votes]
 
 
-def test_the_last_vote_of_a_person_on_a_pair_stands_however_it_lay(store, pair):
+def test_the_last_vote_of_a_person_on_a_pair_stands_however_it_lay(store, sample_row, pair):
     a, b = pair
+    (c,) = store.samples.add([sample_row()])
     store.votes.add(a, b, "left", "ann")
     store.votes.add(a, b, "tie", "bob")
     store.votes.add(b, a, "left", "ann")
-    assert choices(store.votes.find()) == [("bob", a, "tie"), ("ann", b, "left")]
-    assert choices(store.votes.find(who="ann")) == [("ann", b, "left")]
-
-
-def test_votes_are_asked_for_by_the_samples_that_both_lie_in(store, sample_row, pair):
-    a, b = pair
-    (c,) = store.samples.add([sample_row()])
-    store.votes.add(a, b, "none", "ann")
-    store.votes.add(a, c, "left", "ann")
-    assert choices(store.votes.find([a, b])) == [("ann", a, "none")]
-    assert len(store.votes.find([a, b, c])) == 2
-    assert store.votes.find([]) == []
+    store.votes.add(a, c, "none", "ann")
+    assert choices(store.votes.find([a, b])) == [("bob", a, "tie"), ("ann", b, "left")]  # both lie in these
+    assert choices(store.votes.find(who="ann")) == [("ann", b, "left"), ("ann", a, "none")]
+    assert len(store.votes.find([a, b, c])) == 3 and store.votes.find([]) == []
 
 
 def test_a_vote_is_between_two_images_of_one_prompt(store, sample_row, pair):
@@ -40,12 +33,7 @@ def test_a_vote_is_between_two_images_of_one_prompt(store, sample_row, pair):
     ]:
         with pytest.raises(ValueError, match=why):
             store.votes.add(left, right, "left", "ann")
+    for choice, who in (("both", "ann"), ("", "ann"), (None, "ann"), ("left", ""), ("left", 7)):
+        with pytest.raises(ValueError):
+            store.votes.add(*pair, choice, who)
     assert store.votes.find() == []
-
-
-@pytest.mark.parametrize(
-    ("choice", "who"), [("both", "ann"), ("", "ann"), (None, "ann"), ("left", ""), ("left", 7)]
-)
-def test_what_is_no_vote_is_refused(store, pair, choice, who):
-    with pytest.raises(ValueError):
-        store.votes.add(*pair, choice, who)

@@ -1,21 +1,13 @@
-"""Bad answers of a judge's server: a named one for each way that was thought of, generated ones for those that were not,
-and a reader of its own that says what a strict reader may read in each.
-
-The strict reader shares no code with `core.scoring.answers`: objects are kept as lists of pairs, numbers as the text
-they were written in, and an answer by a schema is held against a regular expression.
-"""
-
-from __future__ import annotations
+"""core/scoring/answers.py: an answer of a judge's server is read where it is exactly what was asked for; it is never guessed at."""
 
 import copy
 import json
-import random
-import re
-from decimal import Decimal
 
 import numpy as np
+import pytest
 
-from tests.judge import MODEL, as_reply, completion, one_digit, spread_of, tokens
+from core.scoring.answers import Unreadable, digit_distribution, digits_of
+from tests.judge import MODEL, completion, one_digit, spread_of, tokens
 
 SPREAD = spread_of("red")
 GOOD = one_digit(SPREAD)
@@ -40,11 +32,6 @@ def every_logprob(value):
 def first_logprob(text):
     """The good answer with other text for the likeliest digit's logarithm, NaN for one, which json refuses to write."""
     return json.dumps(every_logprob("?")).replace('"?"', text, 1).replace('"?"', "-3.0")
-
-
-def raw(text):
-    """A whole HTTP answer as it stands."""
-    return text.encode("latin-1")
 
 
 PROSE = "The word is clearly shown, so I would say 9."
@@ -132,7 +119,7 @@ SCHEMA = {
     "4.0": '{"1": 4.0, "2": 7, "3": 1}',
     "4e0": '{"1": 4e0, "2": 7, "3": 1}',
     "04": '{"1": 04, "2": 7, "3": 1}',
-    "true": '{"1": true, "2": 7, "3": 1}',
+    "true ": '{"1": true, "2": 7, "3": 1}',
     "null": '{"1": null, "2": 7, "3": 1}',
     "NaN": '{"1": NaN, "2": 7, "3": 1}',
     "Infinity": '{"1": Infinity, "2": 7, "3": 1}',
@@ -185,195 +172,62 @@ AROUND = {
     "a megabyte that is no JSON": MEGABYTE,
     "a hundred thousand brackets": DEEP,
     "NaN beside the answer": json.dumps(GOOD).replace('"created": 1', '"created": NaN'),
-    "gzip that was not asked for": as_reply(b"\x1f\x8b\x08" + b"\x00" * 60, **{"Content-Encoding": "gzip"}),
-    "status 400": as_reply({"error": {"message": "This model takes no images"}}, 400),
-    "status 413": as_reply("too large", 413),
-    "status 422": as_reply(GOOD, 422),
     "text after the stream's form": 'data: {"choices": []}\n\ndata: [DONE]\n\n',
 }
 
 
-def named(read_out):
-    """{name: what the judge replies} of all named bad answers of a read-out."""
-    if read_out == "logprobs":
-        own = {name: as_reply(body) for name, body in LOGPROBS.items()}
-    else:
-        own = {name: as_reply(completion(text)) for name, text in SCHEMA.items()}
-    return own | {name: body if isinstance(body, tuple) else as_reply(body) for name, body in AROUND.items()}
+def as_bytes(body):
+    return body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
 
 
-# ---- generated ----------------------------------------------------------------------------------------------------
-
-ODD = (
-    "null", "true", "false", "NaN", "-Infinity", "1e999", "-1", "-0", "0.0", "4.5", "10", "11", "99", '""', '"4"', '" 4"',
-    '"9"', "4", "[]", "{}", "[4]", '{"4": 4}', '"\\ud800"', "-0.0001", "-1e-3", "0.5", "9" * 400, '"4\\n"', "04", "+4",
-)  # fmt: skip
+def read(read_out, body):
+    return digit_distribution(body) if read_out == "logprobs" else digits_of(body, (1, 2, 3))
 
 
-def good(read_out, count, rng):
-    """The text of a good answer of `count` words."""
-    if read_out == "logprobs":
-        spread = np.array([rng.random() ** 3 + 1e-9 for _ in range(10)])
-        return json.dumps(one_digit(spread / spread.sum(), rng.uniform(0.3, 0.999)))
-    scores = {str(index): rng.randrange(10) for index in range(count)}
-    return json.dumps(completion(json.dumps(scores, indent=rng.choice([None, 1]))))
+CASES = [("logprobs", name, body) for name, body in {**LOGPROBS, **AROUND}.items()]
+CASES += [("schema", name, completion(text)) for name, text in SCHEMA.items()]
+CASES += [("schema", name, body) for name, body in AROUND.items()]
 
 
-def generated(read_out, number, count=4, seed=0):
-    """Bodies of answers of `count` words: good ones, each after none to four random mistakes."""
-    rng = random.Random(f"{read_out} {seed}")
-    result = []
-    for _ in range(number):
-        body = good(read_out, count, rng).encode()
-        for _ in range(rng.choice([0, 1, 1, 1, 1, 2, 2, 3, 4])):
-            body = mistaken(body, rng)
-        result.append(body)
-    return result
+@pytest.mark.parametrize(
+    ("read_out", "name", "body"), CASES, ids=[f"{one}: {name}" for one, name, _ in CASES]
+)
+def test_bad_answers_are_never_guessed_at(read_out, name, body):
+    with pytest.raises(Unreadable) as refused:
+        read(read_out, as_bytes(body))
+    assert 0 < len(str(refused.value)) <= 120 and str(refused.value).isprintable()
 
 
-def mistaken(body, rng):
-    """The body after one random mistake."""
-    if not body:
-        return rng.randbytes(rng.randrange(20))
-    at = rng.randrange(len(body))
-    kind = rng.randrange(10)
-    if kind == 0:  # a bit is flipped
-        return body[:at] + bytes([body[at] ^ (1 << rng.randrange(8))]) + body[at + 1 :]
-    if kind == 1:
-        return body[:at]
-    if kind == 2:  # a piece is lost, or comes twice
-        end = min(len(body), at + rng.randrange(1, 12))
-        return body[:at] + body[at:end] * rng.choice([0, 2]) + body[end:]
-    if kind == 3:
-        return body[:at] + rng.randbytes(rng.randrange(1, 4)) + body[at:]
-    if kind == 4:  # another digit for a digit
-        places = [m.start() for m in re.finditer(rb"[0-9]", body)]
-        at = rng.choice(places or [at])
-        return body[:at] + rng.choice("0123456789").encode() + body[at + 1 :]
-    if kind == 5:  # a key comes twice, with the same or with another value
-        pairs = list(re.finditer(rb'(\\?"[\w ]+\\?"): ?([-\w.]+|\\?"[^"\\]*\\?")', body))
-        if not pairs:
-            return body
-        pair = rng.choice(pairs)
-        value = pair[2] if rng.random() < 0.5 else rng.choice(ODD).encode()
-        return body[: pair.end()] + b", " + pair[1] + b": " + value + body[pair.end() :]
-    if kind in (6, 7):  # another value
-        values = list(re.finditer(rb': ?([-\w.]+|\\?"[^"\\]*\\?")', body))
-        if not values:
-            return body
-        value, odd = rng.choice(values), rng.choice(ODD).encode()
-        return body[: value.start(1)] + odd + body[value.end(1) :]
-    if kind == 8:  # words around it
-        return (
-            rng.choice([b"```json\n%s\n```", b"Sure! %s", b"%s\n\nI hope this helps.", b" %s\n", b"[%s]"])
-            % body
+def spoken(content, thought=()):
+    """The good one-token answer with this content, and tokens of a thought before its digit."""
+    answer = edited(lambda choices: choices[0]["message"].update(content=content))
+    answer["choices"][0]["logprobs"]["content"][:0] = [tokens({t: 1.0})["content"][0] for t in thought]
+    return as_bytes(answer)
+
+
+DIGIT = str(int(np.argmax(SPREAD)))
+THOUGHTS = [("<think>", "</think>"), ("<think>\n", "\n</think>\n\n"), ("", "</think>\n"), ("<thinking>", "</thinking> "),
+            ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"), ("<think>", "</think>\n\n\t")]  # fmt: skip
+
+
+def test_what_was_asked_for_is_read_after_a_thought_and_in_parts():
+    said = [spoken(DIGIT), spoken([{"type": "text", "text": DIGIT}])]
+    said += [spoken([{"type": "output_text", "text": DIGIT, "annotations": []}])]
+    said += [spoken(f"{start}Hm, 7 or {{}}.{end}{DIGIT}", (start, "7", end)) for start, end in THOUGHTS]
+    said += [
+        spoken(
+            [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "3"}]},
+                {"type": "text", "text": DIGIT},
+            ]
         )
-    keys = list(re.finditer(rb'\\?"(\w+)\\?":', body))  # a key is another
-    key = rng.choice(keys) if keys else None
-    return (
-        body[: key.start(1)] + rng.choice([b"0", b"9", b"text", b"token"]) + body[key.end(1) :]
-        if key
-        else body
-    )
-
-
-# ---- the strict reader --------------------------------------------------------------------------------------------
-
-
-class Number(str):
-    """A number as it was written."""
-
-
-class Pairs(list):
-    """An object as its pairs."""
-
-
-class Broken(Exception):
-    pass
-
-
-def refuse(*_):
-    raise Broken
-
-
-def parsed(text):
-    try:
-        return json.JSONDecoder(
-            object_pairs_hook=Pairs, parse_int=Number, parse_float=Number, parse_constant=refuse
-        ).decode(text)
-    except (ValueError, RecursionError):
-        raise Broken from None
-
-
-def single(tree):
-    """Whether no object of the tree has a key twice."""
-    if isinstance(tree, Pairs):
-        return len({key for key, _ in tree}) == len(tree) and all(single(value) for _, value in tree)
-    return all(map(single, tree)) if isinstance(tree, list) else True
-
-
-def at(tree, *path):
-    for step in path:
-        if isinstance(step, int):
-            if not isinstance(tree, list) or isinstance(tree, Pairs) or len(tree) != 1:
-                raise Broken
-            tree = tree[0]
-        else:
-            values = [value for key, value in tree if key == step] if isinstance(tree, Pairs) else []
-            if not values:
-                raise Broken
-            tree = values[0]
-    return tree
-
-
-def strictly(read_out, body, count=4):
-    """{word index: p(digit)} of an answer of `count` words, empty where there is none to be read."""
-    try:
-        tree = parsed(body.decode())
-        if not single(tree):
-            raise Broken
-        text = at(tree, "choices", 0, "message", "content")
-        if type(text) is not str:
-            raise Broken
-        if read_out == "schema":
-            return schema_says(text, count)
-        return {0: token_says(text, at(tree, "choices", 0, "logprobs", "content", 0))}
-    except (Broken, UnicodeDecodeError):
-        return {}
-
-
-def schema_says(text, count):
-    blank = r"[ \t\r\n]*"
-    pair = rf'"(\d+)"{blank}:{blank}([0-9])'
-    whole = re.fullmatch(rf"{blank}\{{{blank}{pair}({blank},{blank}{pair})*{blank}\}}{blank}", text, re.ASCII)
-    result = re.findall(pair, text, re.ASCII)
-    if not whole or sorted(key for key, _ in result) != [str(index) for index in range(count)]:
-        raise Broken
-    return {int(key): np.eye(10)[int(digit)] for key, digit in result}
-
-
-def token_says(text, token):
-    def chance(entry):
-        logprob, name = at(entry, "logprob"), at(entry, "token")
-        if type(logprob) is not Number or type(name) is not str:
-            raise Broken
-        if not -Decimal("1.7e308") < Decimal(logprob) <= Decimal("0.01"):
-            raise Broken
-        return name, min(1.0, float(Decimal(max(logprob, "-5000", key=Decimal)).exp()))
-
-    entries = at(token, "top_logprobs")
-    if isinstance(entries, Pairs) or not isinstance(entries, list):
-        raise Broken
-    chance(token)
-    pairs = [chance(entry) for entry in entries]
-    digits = [(name, p) for name, p in pairs if re.fullmatch("[0-9]", name)]
-    names = [name for name, _ in digits]
-    mass = sum(p for _, p in digits)
-    if at(token, "token") != text or names.count(text) != 1 or len(set(names)) < len(names):
-        raise Broken
-    if sum(p for _, p in pairs) > 1.01 or mass < 0.5:
-        raise Broken
-    result = np.zeros(10)
-    for name, p in digits:
-        result[int(name)] = p / mass
-    return result
+    ]
+    assert all(np.abs(digit_distribution(answer) - SPREAD).max() < 1e-6 for answer in said)
+    whole = '{"1": 4, "2":7,\n "3": 1}'
+    texts = [whole, *(f"{start}Hm, 7 or {{}}.{end}{whole}" for start, end in THOUGHTS)]
+    texts += [[{"type": "text", "text": whole[:1]}, {"type": "text", "text": whole[1:]}]]
+    texts += [[{"type": "text", "text": "<think>Hm.</think>"}, {"type": "text", "text": whole}]]
+    assert all(digits_of(as_bytes(completion(t)), (1, 2, 3)) == {1: 4, 2: 7, 3: 1} for t in texts)
+    assert digit_distribution(as_bytes(one_digit(SPREAD, 0.51))).sum() == pytest.approx(1)
+    with pytest.raises(Unreadable, match="digits have 49% of the probability, less than 50%"):
+        digit_distribution(as_bytes(one_digit(SPREAD, 0.49)))

@@ -1,7 +1,6 @@
 """Tables of scores and preference pairs coming in: which way is better, what spreadsheets do, and what is refused."""
 
 import csv
-import io
 import json
 
 import pytest
@@ -19,34 +18,18 @@ _, import_csv, *_ = importers(fake_units(WORDS))  # words that a spreadsheet wou
 
 @pytest.fixture
 def full(store, sample_row):
-    ids = [f"s{i}" for i in range(4)]
-    store.samples.add(
-        [
-            sample_row(id=id, prompt=PROMPT, seed=i, n_words=3, image_path=f"images/{i}.png")
-            for i, id in enumerate(ids)
-        ]
-    )
-    for i, id in enumerate(ids):
+    for i in range(4):
+        store.samples.add(
+            [sample_row(id=f"s{i}", prompt=PROMPT, seed=i, n_words=3, image_path=f"images/{i}.png")]
+        )
         for index, word in enumerate(WORDS):
-            store.scores.set(id, index, 2 * i + 1, "ann", word=word)
+            store.scores.set(f"s{i}", index, 2 * i + 1, "ann", word=word)
     return store
 
 
 @pytest.fixture
 def bare(full, quick_path):
     return unsaid(full, quick_path)
-
-
-def edited(path, change):
-    """The table with its rows changed in place; change(rows of dicts)."""
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    change(rows)
-    out = io.StringIO(newline="")
-    table = csv.DictWriter(out, list(rows[0]))
-    table.writeheader()
-    table.writerows(rows)
-    path.write_bytes(out.getvalue().encode())
 
 
 # -- tables
@@ -59,9 +42,8 @@ def test_a_table_there_and_back_keeps_whole_scores_nine_stays_nine(full, bare, q
     found = import_csv(bare, path, "bob", dry_run=True)
     assert (found["new"], found["changed"], found["samples"]) == (12, 0, 4) and bare.labels.current() == []
     assert import_csv(bare, path, "bob") == found
-    assert [(x["word"], x["score"]) for x in bare.labels.current()] == [
-        (x["word"], x["score"]) for x in full.labels.current()
-    ]
+    first, other = ([(x["word"], x["score"]) for x in s.labels.current()] for s in (bare, full))
+    assert first == other
     assert {(x["source"], x["scorer"]) for x in bare.labels.current()} == {("human", "from csv")}
     after = bare.labels.snapshot()
     assert import_csv(bare, path, "bob")["same"] == 12 and bare.labels.snapshot() == after
@@ -83,13 +65,11 @@ def test_a_digit_of_the_vlm_comes_back_as_no_correction_and_its_expected_is_its_
 
 
 def test_what_a_spreadsheet_does_to_a_table_is_undone(full, quick_path):
-    text = "\ufeffsample;word_index;score\r\ns0;0;9.0\r\n\r\ns1;1;\r\ns2;2;5\r\n"
     path = quick_path / "a.csv"
-    path.write_bytes(text.encode("utf-8"))
+    path.write_bytes("\ufeffsample;word_index;score\r\ns0;0;9.0\r\n\r\ns1;1;\r\ns2;2;5\r\n".encode())
     found = import_csv(full, path, "bob")
-    assert [(c["line"], c["sample"], c["word_index"], c["before"], c["after"]) for c in found["changes"]] == [
-        (2, "s0", 0, 1.0, 9)
-    ]
+    changes = [(c["line"], c["sample"], c["word_index"], c["before"], c["after"]) for c in found["changes"]]
+    assert changes == [(2, "s0", 0, 1.0, 9)]
     assert (found["words"], found["same"]) == (
         2,
         1,
@@ -98,71 +78,57 @@ def test_what_a_spreadsheet_does_to_a_table_is_undone(full, quick_path):
     assert import_csv(full, path, "bob")["same"] == 1
 
 
-def put(**changes):
-    return lambda rows: rows[4].update(changes)
+WRONG_ROWS = [
+    ({"score": "10"}, "score must be from 0 to 9"),
+    ({"score": "4.5"}, "score must be a whole number"),
+    ({"score": "-1"}, "score must be a whole number"),
+    ({"score": "NaN0"}, "score must be a whole number"),
+    ({"score": "٣"}, "score must be a whole number"),
+    ({"sample": "nothere"}, "no sample nothere"),
+    ({"sample": "../x"}, "sample must be"),
+    ({"prompt": "another"}, "another prompt"),
+    ({"word": "another"}, "word 1 of the prompt is"),
+    ({"word_index": "7"}, "word_index 7 is past"),
+    ({"word_index": "x"}, "word_index must be a whole number"),
+    ({"word_index": "0", "word": "'=1+1"}, "there twice"),
+]
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (put(score="10"), "score must be from 0 to 9"),
-        (put(score="4.5"), "score must be a whole number"),
-        (put(score="-1"), "score must be a whole number"),
-        (put(score="NaN0"), "score must be a whole number"),
-        (put(score="٣"), "score must be a whole number"),
-        (put(sample="nothere"), "no sample nothere"),
-        (put(sample="../x"), "sample must be"),
-        (put(prompt="another"), "another prompt"),
-        (put(word="another"), "word 1 of the prompt is"),
-        (put(word_index="7"), "word_index 7 is past"),
-        (put(word_index="x"), "word_index must be a whole number"),
-        (put(word_index="0", word="'=1+1"), "there twice"),
-    ],
-)
-def test_a_wrong_row_is_named_by_its_line_and_nothing_is_taken_over(full, quick_path, change, said):
-    path = quick_path / "a.csv"
+def test_a_wrong_row_is_named_by_its_line_and_nothing_is_taken_over(full, quick_path):
+    path, before = quick_path / "a.csv", full.labels.snapshot()
     export_csv(full, path)
-    edited(path, change)
-    before = full.labels.snapshot()
-    with pytest.raises(ImportRefused, match="Nothing was imported") as refused:
-        import_csv(full, path, "bob")
-    assert said in str(refused.value)
-    # the prompt has a line break: each row is two lines
-    assert refused.value.line == (10 if said == "another prompt" else 11)
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for change, said in WRONG_ROWS:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows([*rows[:4], {**rows[4], **change}, *rows[5:]])
+        with pytest.raises(ImportRefused, match="Nothing was imported") as refused:
+            import_csv(full, path, "bob")
+        assert said in str(refused.value)
+        # the prompt has a line break: each row is two lines
+        assert refused.value.line == (10 if said == "another prompt" else 11)
     assert full.labels.snapshot() == before
 
 
-@pytest.mark.parametrize(
-    ("content", "line", "said"),
-    [
+def test_a_file_that_is_no_table_is_refused(full, quick_path):
+    path, head = quick_path / "a.csv", b"sample,word_index,score\n"
+    for content, line, said in (
         (b"", 1, "there is no column sample"),
         (b"sample,score\n", 1, "there is no column word_index"),
         (b"sample,word_index,score,colour\n", 1, "'colour' is not known"),
         (b"sample,word_index,score,score\n", 1, "there twice"),
-        (b"sample,word_index,score\ns0,0\n", 2, "the row has 2 cells"),
-        (b'sample,word_index,score\ns0,0,"9\n', 2, "not a row of CSV"),
-        (b"sample,word_index,score\n\xff,0,9\n", 2, "not UTF-8"),
+        (head + b"s0,0\n", 2, "the row has 2 cells"),
+        (head + b's0,0,"9\n', 2, "not a row of CSV"),
+        (head + b"\xff,0,9\n", 2, "not UTF-8"),
         (b"\x50\x4b\x03\x04\x00", 1, "not text"),
-        (b"sample,word_index,score\ns0,0," + b"9" * (1 << 21), 2, "longer than"),
-    ],
-    ids=[
-        "empty",
-        "no column",
-        "a column too many",
-        "twice",
-        "short",
-        "open quote",
-        "not UTF-8",
-        "a zip",
-        "endless",
-    ],
-)
-def test_a_file_that_is_no_table_is_refused(full, quick_path, content, line, said):
-    path = quick_path / "a.csv"
-    path.write_bytes(content)
-    with pytest.raises(ImportRefused, match=said) as refused:
-        import_csv(full, path, "bob")
-    assert refused.value.line == line
+        (head + b"s0,0," + b"9" * (1 << 21), 2, "longer than"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ImportRefused, match=said) as refused:
+            import_csv(full, path, "bob")
+        assert refused.value.line == line
     with pytest.raises(ValueError, match="cannot be read"):
         import_csv(full, quick_path / "nothere.csv", "bob")
 
@@ -186,6 +152,12 @@ def test_chosen_is_the_better_image_and_becomes_a_vote_for_it(full, quick_path):
     assert votes(full) == [("s3", "s0", "left", "bob"), ("s2", "s1", "left", "bob")]
     again = import_dpo(full, path, "bob")
     assert (again["same"], again["changes"], len(votes(full))) == (2, [], 2)
+    turned = written(quick_path, [{"prompt": PROMPT, "chosen": "images/0.png", "rejected": "images/3.png"}])
+    (change,) = import_dpo(full, turned, "bob", dry_run=True)[
+        "changes"
+    ]  # images are found by their path, too
+    assert (change["before"], change["after"]) == ("rejected", "chosen")
+    assert import_dpo(full, turned, "eve")["new"] == 1 and votes(full)[-1] == ("s0", "s3", "left", "eve")
 
 
 def test_votes_go_out_and_come_back_as_the_same_lines_without_their_ties_and_names(full, bare, quick_path):
@@ -200,19 +172,6 @@ def test_votes_go_out_and_come_back_as_the_same_lines_without_their_ties_and_nam
     assert "bob" not in (quick_path / "a.jsonl").read_text()
 
 
-def test_a_vote_that_a_line_turns_round_is_said_before_and_after(full, quick_path):
-    import_dpo(full, written(quick_path, [pair("s0", "s3")]), "bob")
-    (change,) = import_dpo(full, written(quick_path, [pair("s3", "s0")]), "bob", dry_run=True)["changes"]
-    assert (change["before"], change["after"]) == ("rejected", "chosen")
-    assert import_dpo(full, written(quick_path, [pair("s3", "s0")]), "eve")["new"] == 1
-
-
-def test_images_of_another_tool_are_found_by_their_path(full, quick_path):
-    lines = [{"prompt": PROMPT, "chosen": "images/1.png", "rejected": "images/0.png"}]
-    import_dpo(full, written(quick_path, lines), "bob")
-    assert votes(full) == [("s1", "s0", "left", "bob")]
-
-
 def pair(chosen, rejected, /, **more):
     return {"prompt": PROMPT, "chosen_sample": chosen, "rejected_sample": rejected, **more}
 
@@ -223,26 +182,21 @@ def written(folder, lines):
     return path
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
+def test_a_wrong_pair_is_named_by_its_line_and_nothing_is_taken_over(full, quick_path):
+    paths = {"prompt": PROMPT, "chosen": "images/9.png", "rejected": "images/0.png"}
+    for line, said in (
         (pair("s1", "s1"), "the same image"),
         (pair("s1", "nothere"), "no sample nothere"),
         (pair("s1", "s2", colour=1), "unknown field 'colour'"),
         (pair("s1", "s2", chosen="images/9.png"), "another image in the store"),
         ({**pair("s1", "s2"), "prompt": "x"}, "another prompt"),
-        (
-            {"prompt": PROMPT, "chosen": "images/9.png", "rejected": "images/0.png"},
-            "no images of this prompt",
-        ),
-        ({"prompt": PROMPT, "chosen": "../../etc/passwd", "rejected": "images/0.png"}, "without '..'"),
+        (paths, "no images of this prompt"),
+        ({**paths, "chosen": "../../etc/passwd"}, "without '..'"),
         (pair("s3", "s0"), "in the file twice"),
         (pair("s0", "s3"), "in the file twice"),
-    ],
-)
-def test_a_wrong_pair_is_named_by_its_line_and_nothing_is_taken_over(full, quick_path, line, said):
-    path = written(quick_path, [pair("s3", "s0"), line])
-    with pytest.raises(ImportRefused, match="line 2: .*Nothing was imported") as refused:
-        import_dpo(full, path, "bob")
-    assert said in str(refused.value)
+    ):
+        path = written(quick_path, [pair("s3", "s0"), line])
+        with pytest.raises(ImportRefused, match="line 2: .*Nothing was imported") as refused:
+            import_dpo(full, path, "bob")
+        assert said in str(refused.value)
     assert votes(full) == []
