@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from studio.api import described
-from studio.doors import COMMANDS, ENDPOINTS, PASSED
+from studio.doors import ENDPOINTS, PASSED
 from tests import doors
 
 LISTED = Path(doors.__file__).with_suffix(".txt")
@@ -14,17 +14,9 @@ def test_names_parameters_defaults_queues_and_rights_are_those_that_scripts_rely
     assert doors.lines() == LISTED.read_text(encoding="utf-8").splitlines()
 
 
-def test_no_name_stands_twice():
-    for names in ([door.words for door in COMMANDS], [door.name for door in ENDPOINTS]):
-        assert len(names) == len(set(names))
-
-
-def test_every_command_and_each_of_its_parameters_is_explained():
+def test_every_command_and_endpoint_and_each_parameter_is_explained():
     for words, command in doors.typed():
         assert command.help and all(parameter.help for parameter in command.params), words
-
-
-def test_every_endpoint_and_each_of_its_parameters_is_explained():
     for door in ENDPOINTS:
         text = described(door)
         assert not text.startswith("\n") and not text.endswith("Returns:\n    "), door.name

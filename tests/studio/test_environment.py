@@ -6,11 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 
-# in a process of its own, as here everything is imported already
+
+def run(code, **env):
+    """This code in a process of its own, as here everything is imported already."""
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("OMP_WAIT_POLICY", "GRADIO_TEMP_DIR")
+    } | env
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+
+
 START = """
 import json, sys
 from studio.environment import prepare
@@ -27,10 +37,7 @@ print(json.dumps({"imported": sorted(name for name in sys.modules if "." not in 
 
 
 def test_the_page_is_built_without_the_libraries_of_the_models_and_without_stubs_for_editors(tmp_path):
-    env = {**os.environ, "STUDIO_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, "-c", START], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-    )
+    done = run(START, STUDIO_HOME=str(tmp_path / "home"))
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["blocks"] > 100
@@ -38,33 +45,18 @@ def test_the_page_is_built_without_the_libraries_of_the_models_and_without_stubs
     assert found["stubs"] != "gradio.component_meta"
 
 
-@pytest.mark.parametrize(("own", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_give_way_unless_one_chose_otherwise(tmp_path, own, kept):
-    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    env |= {"STUDIO_HOME": str(tmp_path / "home"), **({"OMP_WAIT_POLICY": own} if own else {})}
-    asked = (
-        "import os; from studio.environment import prepare; prepare(); print(os.environ['OMP_WAIT_POLICY'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", asked], cwd=ROOT, env=env, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == kept
-
-
 def test_a_folder_for_downloads_that_is_not_this_accounts_ends_the_start_with_a_sentence(tmp_path):
-    env = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
-    env |= {"STUDIO_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
-    asked = (
-        "import os; from studio.environment import prepare; prepare(); print(os.environ['GRADIO_TEMP_DIR'])"
-    )
+    """And threads that wait give way, unless one chose otherwise."""
 
-    def start():
-        return subprocess.run(
-            [sys.executable, "-c", asked], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-        )
+    def start(**env):
+        names = "'OMP_WAIT_POLICY', 'GRADIO_TEMP_DIR'"
+        code = f"import os; from studio.environment import prepare; prepare(); print(*(os.environ[n] for n in ({names})))"
+        return run(code, STUDIO_HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path), **env)
 
-    folder = Path(start().stdout.strip())
-    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    policy, folder = start().stdout.split()
+    folder = Path(folder)
+    assert policy == "PASSIVE" and folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    assert start(OMP_WAIT_POLICY="ACTIVE").stdout.split()[0] == "ACTIVE"
     folder.rmdir()
     folder.symlink_to(tmp_path)
     done = start()

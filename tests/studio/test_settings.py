@@ -16,41 +16,36 @@ def test_without_an_environment_the_defaults_are_those_of_the_table():
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("name", "values", "says"),
     [
-        ("STUDIO_THREADS", "two", "STUDIO_THREADS"),
-        ("STUDIO_THREADS", "-1", "STUDIO_THREADS"),
-        ("STUDIO_BATCH", "0", "STUDIO_BATCH"),
-        ("STUDIO_BATCH", "9" * 30, "STUDIO_BATCH"),
-        ("STUDIO_WORLD", "middle", "small or large"),
-        ("STUDIO_SCORER_DTYPE", "int8", "auto, float32, float16"),
-        ("STUDIO_DEVICE", "gpu", "auto, cpu, cuda"),
-        ("STUDIO_DEVICE", "cuda:x", "auto, cpu, cuda"),
-        ("STUDIO_DTYPE", "int8", "STUDIO_DTYPE is 'int8': set it to auto, float32, float16 or bfloat16"),
-        ("STUDIO_OFFLOAD", "all", "none, model or sequential"),
-        ("STUDIO_SLICING", "perhaps", "no or yes"),
-        ("STUDIO_SIZE", "1024", "WIDTHxHEIGHT"),
-        ("STUDIO_SIZE", "1000x1000x3", "WIDTHxHEIGHT"),
-        ("STUDIO_SIZE", "100x100", "multiples of 8"),
-        ("STUDIO_SIZE", "8x8", "from 64 to 2048"),
-        ("STUDIO_STEPS", "0", "STUDIO_STEPS"),
-        ("STUDIO_GUIDANCE", "21", "from 0"),
-        ("STUDIO_GUIDANCE", "nan", "STUDIO_GUIDANCE"),
-        ("STUDIO_TOKEN", "a secret with spaces", "^STUDIO_TOKEN cannot be used: set it to 16 to 200 letters"),
-        ("STUDIO_TOKEN", "short", "16 to 200"),
-        ("STUDIO_TOKEN", "None", "or to none"),
+        ("THREADS", ["two"], "STUDIO_THREADS"),
+        ("BATCH", ["0", "9" * 30], "STUDIO_BATCH"),
+        ("WORLD", ["middle"], "small or large"),
+        ("SCORER_DTYPE", ["int8"], "auto, float32, float16"),
+        ("DEVICE", ["gpu"], "auto, cpu, cuda"),
+        ("DTYPE", ["int8"], "STUDIO_DTYPE is 'int8': set it to auto, float32, float16 or bfloat16"),
+        ("OFFLOAD", ["all"], "none, model or sequential"),
+        ("SLICING", ["perhaps"], "no or yes"),
+        ("SIZE", ["1024"], "WIDTHxHEIGHT"),
+        ("SIZE", ["100x100"], "multiples of 8"),
+        ("SIZE", ["8x8"], "from 64 to 2048"),
+        ("STEPS", ["0"], "STUDIO_STEPS"),
+        ("GUIDANCE", ["21", "nan"], "STUDIO_GUIDANCE"),
         (
-            "STUDIO_HOSTS",
-            "https://studio.example",
-            "STUDIO_HOSTS has 'https://studio.example': write names alone",
+            "TOKEN",
+            ["a secret with spaces", "short"],
+            "^STUDIO_TOKEN cannot be used: set it to 16 to 200 letters",
         ),
-        ("STUDIO_HOSTS", "a.example, b@c.example", "b@c.example"),
-        ("STUDIO_HOSTS", "*.example", "names alone"),
+        ("TOKEN", ["None"], "or to none"),
+        ("HOSTS", ["https://a.example"], "STUDIO_HOSTS has 'https://a.example': write names alone"),
+        ("HOSTS", ["a.example, b@c.example", "*.example"], "names alone"),
+        ("MCP", ["maybe"], "STUDIO_MCP"),
     ],
 )
-def test_a_wrong_setting_is_named(name, value, says):
-    with pytest.raises(ValueError, match=says):
-        Settings.from_env({name: value})
+def test_a_wrong_setting_is_named(name, values, says):
+    for value in values:
+        with pytest.raises(ValueError, match=says):
+            Settings.from_env({f"STUDIO_{name}": value})
 
 
 def test_a_hub_id_stays_one_and_a_folder_becomes_absolute(tmp_path, monkeypatch):
@@ -63,14 +58,10 @@ def test_a_hub_id_stays_one_and_a_folder_becomes_absolute(tmp_path, monkeypatch)
 
 def test_another_process_gets_the_same_settings(tmp_path):
     given = {
-        "STUDIO_HOME": str(tmp_path),
-        "STUDIO_BATCH": "3",
-        "STUDIO_BACKBONE": "a/b",
-        "STUDIO_SIZE": "96x64",
-    }
-    given |= {"STUDIO_STEPS": "4", "STUDIO_GUIDANCE": "0", "STUDIO_REVISION": "v1", "STUDIO_SLICING": "yes"}
-    given |= {"STUDIO_SCORER_REVISION": "v2", "STUDIO_SCORER_DTYPE": "bfloat16"}
-    found = Settings.from_env(given)
+        "HOME": str(tmp_path), "BATCH": "3", "BACKBONE": "a/b", "SIZE": "96x64", "STEPS": "4", "GUIDANCE": "0", "REVISION": "v1",
+        "SLICING": "yes", "SCORER_REVISION": "v2", "SCORER_DTYPE": "bfloat16",
+    }  # fmt: skip
+    found = Settings.from_env({f"STUDIO_{name}": value for name, value in given.items()})
     assert (found.scorer_revision, found.scorer_dtype) == ("v2", "bfloat16")
     assert Settings.from_env(found.env()) == found
     assert (found.sides, found.steps, found.guidance) == ((64, 96), "4", "0.0")

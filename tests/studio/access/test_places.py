@@ -50,19 +50,44 @@ def home(machine, env=None, given=""):
     return places.home(given, machine / "project" / ".studio", env)
 
 
-def test_the_projects_own_folder_is_taken_where_it_can_be_written(machine):
-    assert home(machine) == machine / "project" / ".studio"
-
-
 def test_where_the_project_is_read_only_the_account_has_it_and_else_a_temporary_folder(machine, read_only):
+    assert home(machine) == machine / "project" / ".studio"
     read_only(machine / "project")
     found = home(machine)
-    assert (
-        found == machine / "account" / ".noise-projection-studio" and places.warning(found, False, {}) == ""
-    )
+    assert found == machine / "account" / ".noise-projection-studio"
+    assert places.warning(found, False, {}) == ""
     read_only(machine / "account")
     found = home(machine)
     assert found.parent == machine / "tmp" and "temporary folder" in places.warning(found, False, {})
+
+
+def test_a_space_keeps_what_it_has_on_its_mounted_storage_or_says_that_it_will_be_lost(machine, mounted):
+    found = home(machine, SPACE)
+    assert found == machine / "project" / ".studio"
+    assert "lost at its next restart" in places.warning(found, False, SPACE)
+    assert places.warning(found, True, SPACE) == ""
+    mounted(data="ext4")
+    found = home(machine, SPACE)
+    assert found == machine / "data" / places.NAME and places.warning(found, False, SPACE) == ""
+
+
+def test_a_folder_in_the_common_temporary_folder_is_closed_to_and_not_taken_from_other_accounts(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "shown"
+    folder.mkdir(mode=0o755)
+    for _ in range(2):
+        places.claim(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        folder.rmdir()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    with pytest.raises(PermissionError):
+        places.claim(tmp_path / "link")
+    me = os.getuid()
+    monkeypatch.setattr(places.os, "getuid", lambda: me + 1)
+    with pytest.raises(PermissionError, match="another account"):
+        places.claim(tmp_path / "theirs")
 
 
 def test_a_folder_that_was_asked_for_and_cannot_be_written_is_told(machine, read_only):
@@ -72,19 +97,6 @@ def test_a_folder_that_was_asked_for_and_cannot_be_written_is_told(machine, read
     (machine / "file").write_text("x")
     with pytest.raises(ValueError, match="STUDIO_HOME"):
         home(machine, given=str(machine / "file"))
-
-
-def test_a_space_keeps_what_it_has_on_its_mounted_storage(machine, mounted):
-    mounted(data="ext4")
-    found = home(machine, SPACE)
-    assert found == machine / "data" / places.NAME and places.warning(found, False, SPACE) == ""
-
-
-def test_a_space_without_storage_says_that_everything_will_be_lost(machine):
-    found = home(machine, SPACE)
-    assert found == machine / "project" / ".studio"
-    assert "lost at its next restart" in places.warning(found, False, SPACE)
-    assert places.warning(found, True, SPACE) == ""
 
 
 @pytest.mark.parametrize("given", ["", "data/mine"])
@@ -128,23 +140,3 @@ def test_the_hubs_cache_moves_only_where_it_cannot_be_written(machine, read_only
 )
 def test_visitors_are_told_the_last_name_of_a_path(said, told):
     assert places.shortened(said) == told
-
-
-def test_a_folder_in_the_common_temporary_folder_is_closed_to_other_accounts(tmp_path):
-    folder = tmp_path / "shown"
-    folder.mkdir(mode=0o755)
-    for _ in range(2):
-        places.claim(folder)
-        assert folder.stat().st_mode & 0o777 == 0o700
-        folder.rmdir()
-
-
-def test_a_folder_that_another_account_made_is_not_used(tmp_path, monkeypatch):
-    (tmp_path / "theirs").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "theirs")
-    with pytest.raises(PermissionError):
-        places.claim(tmp_path / "link")
-    me = os.getuid()
-    monkeypatch.setattr(places.os, "getuid", lambda: me + 1)
-    with pytest.raises(PermissionError, match="another account"):
-        places.claim(tmp_path / "theirs")

@@ -14,30 +14,9 @@ from tests import tiny
 from tests.tiny import change_settings
 
 
-def points(studio):
+def points(studio, figure="points"):
     with studio.store.database.reading() as db:
-        return dict(db.execute("SELECT sample, points FROM foreseen").fetchall())
-
-
-@pytest.mark.parametrize("taught", [False, True])
-def test_a_samples_figure_is_the_mean_gap_of_its_words_and_of_nothing_else_where_it_was_taught(
-    scored, taught
-):
-    scored.models.using("reward").model.register_to_config(extra=taught)
-    seen = []
-    found = scored.foreseeing.foresee(on_progress=lambda done, total: seen.append((done, total)))
-    assert found == {"compared": 12, "left_out": 0, "missing": 0}
-    assert seen[0] == (0, 12)
-    assert seen[-1] == (12, 12)
-    row = scored.store.samples.find(limit=1)[0]
-    diffuser = scored.models.diffuser()
-    noise = draw([row["seed"]], diffuser.latent_shape(row["height"], row["width"]))
-    _, (words,) = predict(scored.models.using("reward").model, noise, encode(diffuser, [row["prompt"]]))
-    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.scores.current(row["id"]).items()}
-    assert set(vlm) - set(words) == (set() if taught else {row["n_words"] - 1})
-    gaps = [9 * abs(value - float(expected(np.array(vlm[i])))) for i, value in words.items()]
-    assert points(scored)[row["id"]] == pytest.approx(np.mean(gaps), abs=1e-3)
-    assert scored.foreseeing.foresee() == {"compared": 0, "left_out": 0, "missing": 0}
+        return dict(db.execute(f"SELECT sample, {figure} FROM foreseen").fetchall())
 
 
 def test_the_work_can_be_bounded_stopped_and_gone_on_with(scored):
@@ -88,19 +67,27 @@ def test_asking_for_the_order_fills_it_and_the_furthest_apart_comes_first(scored
     assert scored.annotation.why_next("reward").endswith("One of the two is wrong.")
 
 
-def test_the_promise_is_what_is_expected_where_the_scorer_is_unsure(scored):
-    scored.foreseeing.foresee()
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_samples_figures_are_of_its_words_and_of_nothing_else_where_it_was_taught(scored, taught):
+    """The gap is that between the two models, the promise what is expected where the scorer is unsure."""
+    scored.models.using("reward").model.register_to_config(extra=taught)
+    seen = []
+    found = scored.foreseeing.foresee(on_progress=lambda done, total: seen.append((done, total)))
+    assert found == {"compared": 12, "left_out": 0, "missing": 0}
+    assert (seen[0], seen[-1]) == ((0, 12), (12, 12))
     row = scored.store.samples.find(limit=1)[0]
     diffuser = scored.models.diffuser()
     noise = draw([row["seed"]], diffuser.latent_shape(row["height"], row["width"]))
     _, (words,) = predict(scored.models.using("reward").model, noise, encode(diffuser, [row["prompt"]]))
     vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.scores.current(row["id"]).items()}
-    with scored.store.database.reading() as db:
-        found = dict(db.execute("SELECT sample, promise FROM foreseen").fetchall())
-    unsure = {i: float(entropy(np.array(spread))) for i, spread in vlm.items()}
-    assert found[row["id"]] == pytest.approx(np.mean([words[i] * unsure[i] for i in words]), abs=1e-3)
+    assert set(vlm) - set(words) == (set() if taught else {row["n_words"] - 1})
+    gaps = [9 * abs(value - float(expected(np.array(vlm[i])))) for i, value in words.items()]
+    assert points(scored)[row["id"]] == pytest.approx(np.mean(gaps), abs=1e-3)
+    promises, unsure = points(scored, "promise"), {i: float(entropy(np.array(p))) for i, p in vlm.items()}
+    assert promises[row["id"]] == pytest.approx(np.mean([words[i] * unsure[i] for i in words]), abs=1e-3)
     first = scored.annotation.next("Ann", "projected", lease=None)
-    assert found[first.id] == max(found.values())
+    assert promises[first.id] == max(promises.values())
+    assert scored.foreseeing.foresee() == {"compared": 0, "left_out": 0, "missing": 0}
 
 
 def test_while_it_is_computed_the_page_answers_and_says_so(scored, monkeypatch):

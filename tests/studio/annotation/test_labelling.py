@@ -2,18 +2,17 @@
 
 import pytest
 
+from data.prompts import load
 from studio.access.identity import SIMULATED
 from studio.annotation.labelling import STAY, judged_by, turn
+from studio.images import pictures
+from studio.images.detecting import truth_of
 from tests.tiny import STEPS
 
 
 @pytest.fixture
 def item(scored):
     return scored.annotation.next("Ann")
-
-
-def word(view, text):
-    return next(w for w in view.words if w.text == text)
 
 
 def first_scored(view):
@@ -46,16 +45,18 @@ def test_each_person_sees_the_own_correction_and_undoes_only_that(scored, item):
     assert scored.annotation.undo("Cyd") is None
 
 
-def test_the_total_follows_the_corrections(scored, item):
-    for w in item.words:
-        if w.scored:
-            view = scored.annotation.correct(item.id, w.index, 9, "Ann")
+def test_accepting_makes_every_shown_score_ones_own_and_the_total_follows_the_corrections(scored, item):
+    view = scored.annotation.accept(item.id, "Ann")
+    assert all(w.by == "Ann" and w.human == w.vlm for w in view.words if w.scored)
+    for index in [w.index for w in item.words if w.scored]:
+        view = scored.annotation.correct(item.id, index, 9, "Ann")
     assert view.total == 9.0
 
 
-def test_accepting_makes_every_shown_score_ones_own(scored, item):
-    view = scored.annotation.accept(item.id, "Ann")
-    assert all(w.by == "Ann" and w.human == w.vlm for w in view.words if w.scored)
+def test_held_out_samples_are_not_offered(studio):
+    studio.scoring.score(studio.collecting.collect(load("shapes_heldout", 2), 1, steps=STEPS))
+    assert studio.annotation.next("Ann") is None
+    assert studio.annotation.next("Ann", split="heldout") is not None
 
 
 def test_the_next_item_is_another_once_one_is_submitted_or_skipped(scored, item):
@@ -101,104 +102,75 @@ def test_half_of_those_that_follow_an_unsure_one_are_any_scored_ones(scored):
     assert scored.annotation.next("Ann").id == least_sure  # nothing is on the screen yet
 
 
-def test_held_out_samples_are_not_offered(studio):
-    from data.prompts import load
-
-    studio.scoring.score(studio.collecting.collect(load("shapes_heldout", 2), 1, steps=STEPS))
-    assert studio.annotation.next("Ann") is None
-    assert studio.annotation.next("Ann", split="heldout") is not None
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
-    [
-        ({"score": 10}, "0 to 9"),
-        ({"score": -1}, "0 to 9"),
-        ({"score": True}, "0 to 9"),
-        ({"score": 5.0}, "0 to 9"),
-        ({"score": "5"}, "0 to 9"),
-        ({"word_index": 99}, "out of range"),
-        ({"word_index": 0}, "carries no score"),
-        ({"word_index": None}, "not a whole number"),
-        ({"sample": "nothing"}, "no sample"),
-        ({"sample": "../../etc"}, "sample"),
-        ({"who": ""}, "name is empty"),
-        ({"who": SIMULATED}, "taken by the studio"),
-    ],
-)
+    [({"score": 10}, "0 to 9"), ({"score": True}, "0 to 9"), ({"score": 5.0}, "0 to 9"), ({"score": "5"}, "0 to 9"),
+     ({"word_index": 99}, "out of range"), ({"word_index": 0}, "carries no score"), ({"word_index": None}, "not a whole number"),
+     ({"sample": "nothing"}, "no sample"), ({"sample": "x" * 200}, "sample"), ({"sample": "../../etc"}, "sample"),
+     ({"who": ""}, "name is empty"), ({"who": SIMULATED}, "taken by the studio")],
+)  # fmt: skip
 def test_bad_corrections_are_refused_and_nothing_is_written(scored, item, change, says):
+    given = {"sample": item.id, "word_index": first_scored(item), "score": 5, "who": "Ann", **change}
     with pytest.raises(ValueError, match=says):
-        scored.annotation.correct(
-            **{"sample": item.id, "word_index": first_scored(item), "score": 5, "who": "Ann", **change}
-        )
+        scored.annotation.correct(**given)
     assert scored.status()["corrections"] == 0
 
 
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda s, i: s.annotation.next("Ann", "alphabet"), "not known"),
-        (lambda s, i: s.annotation.why_next(None), "not known"),
-        (lambda s, i: s.annotation.submit(i.id, "Ann", "burn"), "submitted or skipped"),
-        (lambda s, i: s.annotation.sample("x" * 200), "sample"),
-        (lambda s, i: s.annotation.simulate(count=0), "out of range"),
-    ],
-)
-def test_bad_calls_are_refused(scored, item, call, says):
-    with pytest.raises(ValueError, match=says):
-        call(scored, item)
+def test_bad_calls_are_refused(scored, item):
+    for call, says in (
+        (lambda: scored.annotation.next("Ann", "alphabet"), "not known"),
+        (lambda: scored.annotation.why_next(None), "not known"),
+        (lambda: scored.annotation.submit(item.id, "Ann", "burn"), "submitted or skipped"),
+        (lambda: scored.annotation.simulate(count=0), "out of range"),
+        (lambda: scored.annotation.simulate(count=1, habit="idle"), "choose every, wrong, clean"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            call()
 
 
 def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_simulated(scored):
     found = scored.annotation.simulate(count=10)
     assert 10 <= found["words"] == found["typed"] < 10 + 7  # the last sample to its end
     labels = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
-    assert len(labels) == found["words"]
-    from studio.images import pictures
-    from studio.images.detecting import truth_of
-
+    assert len(labels) == found["words"] and "nothing else" in {row["word"] for row in labels}
     for row in labels:
         sample = scored.store.samples.get(row["sample"])
         truth = truth_of(row["prompt"], pictures.read(scored.settings.home / sample["image_path"]))
         assert row["score"] == round(9 * truth.units[row["word_index"]])
-    assert "nothing else" in {row["word"] for row in labels}
     more = scored.annotation.simulate(count=10)["words"]
     labels = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
     assert len(labels) == found["words"] + more
+    (fish,) = scored.collecting.collect(["a fish"], 1, steps=STEPS)  # which it cannot read
+    scored.scoring.score([fish])
     assert scored.annotation.simulate(count=1000)["words"] < 1000
+    assert not any(said["simulated"] for said in scored.store.scores.current(fish).values())
 
 
-def test_the_simulated_annotator_passes_by_what_it_cannot_read(studio):
-    studio.scoring.score(studio.collecting.collect(["a fish", "a red circle"], 1, steps=STEPS))
-    found = studio.annotation.simulate(count=10)
-    assert (found["words"], found["samples"]) == (3, 1)
-
-
-RIGHT, SHOWN = {1: 9, 2: 0, 3: 7}, {1: 9, 2: 6, 3: 5}
+RIGHT, SHOWN, CLEAN = {1: 9, 2: 0, 3: 7}, {1: 9, 2: 6, 3: 5}, {1: 9, 2: 0}
 
 
 @pytest.mark.parametrize(
-    ("habit", "confirms", "left"),
+    ("habit", "right", "shown", "confirms", "left"),
     [
-        ("every", False, {1: (9, True), 2: (0, True), 3: (7, True)}),
-        ("wrong", True, {1: (9, False), 2: (0, True), 3: (5, False)}),
-        ("wrong", False, {2: (0, True)}),
-        ("clean", True, {1: (9, False), 2: (0, True), 3: (5, False)}),
-        ("clean", False, {2: (0, True)}),
+        ("every", RIGHT, SHOWN, False, {1: (9, True), 2: (0, True), 3: (7, True)}),
+        ("wrong", RIGHT, SHOWN, True, {1: (9, False), 2: (0, True), 3: (5, False)}),
+        ("wrong", RIGHT, SHOWN, False, {2: (0, True)}),
+        ("clean", RIGHT, SHOWN, True, {1: (9, False), 2: (0, True), 3: (5, False)}),
+        ("clean", RIGHT, SHOWN, False, {2: (0, True)}),
+        ("wrong", CLEAN, {1: 8, 2: 3}, False, {}),
+        (
+            "clean",
+            CLEAN,
+            {1: 8, 2: 3},
+            False,
+            {1: (8, False), 2: (3, False)},
+        ),  # n confirms where Done does not
+        ("wrong", CLEAN, {1: None, 2: 0}, True, {2: (0, False)}),  # a word without a score is never confirmed
+        ("clean", CLEAN, {1: None, 2: 0}, False, {}),
     ],
 )
-def test_a_habit_is_what_somebody_types_and_what_done_confirms(habit, confirms, left):
-    assert judged_by(habit, RIGHT, SHOWN, confirms) == left
-
-
-@pytest.mark.parametrize(("habit", "left"), [("wrong", {}), ("clean", {1: (8, False), 2: (3, False)})])
-def test_n_confirms_a_clean_image_where_done_does_not(habit, left):
-    assert judged_by(habit, {1: 9, 2: 0}, {1: 8, 2: 3}, confirms=False) == left
-
-
-def test_no_habit_confirms_a_word_without_a_score():
-    assert judged_by("wrong", {1: 9, 2: 0}, {1: None, 2: 0}) == {2: (0, False)}
-    assert judged_by("clean", {1: 9, 2: 0}, {1: None, 2: 0}, confirms=False) == {}
+def test_a_habit_is_what_somebody_types_and_what_done_confirms(habit, right, shown, confirms, left):
+    assert judged_by(habit, right, shown, confirms) == left
 
 
 def test_what_the_simulated_annotator_confirms_is_told_from_what_it_typed_and_from_peoples(scored):
@@ -209,15 +181,3 @@ def test_what_the_simulated_annotator_confirms_is_told_from_what_it_typed_and_fr
     assert (len(said), len(kept)) == (found["words"], found["confirmed"])
     assert found["typed"] == found["changed"] == len(said) - len(kept)
     assert set(scored.store.labels.judged_images()["images"]) == {row["sample"] for row in said}
-    with pytest.raises(ValueError, match="choose every, wrong, clean"):
-        scored.annotation.simulate(count=1, habit="idle")
-
-
-def test_the_endpoints_submit_confirms_as_the_page_does(scored, item):
-    scored.annotation.submit(item.id, "Ann")
-    current = scored.store.scores.current(item.id)
-    assert {i: said["confirmed"]["score"] for i, said in current.items()} == {
-        w.index: w.vlm for w in item.words if w.scored
-    }
-    assert scored.annotation.undo("Ann").id == item.id
-    assert not any(said["confirmed"] for said in scored.store.scores.current(item.id).values())

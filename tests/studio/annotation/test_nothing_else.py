@@ -13,12 +13,10 @@ from data.shapes.render import Background, Placement, render_things
 from studio.components.grid import grid_value
 from studio.grids.grid import Cell, GridView, Variant
 from studio.grids.statistics import grid_change
-from studio.images import examples
 from studio.images.detecting import truth_of
 from studio.images.scoring import missing_notes, score_events
-from studio.images.views import Pair, SampleView, WordView, totals
+from studio.images.views import SampleView, WordView, totals
 from studio.pages import compare
-from studio.pages.library.words import WordFilter, chosen
 from studio.training import calibration
 from studio.training.heldout import judge_of
 from tests.tiny import STEPS
@@ -36,27 +34,21 @@ class Judge:
         self.digit, self.others = digit, others
 
     def score(self, images, prompts, **_options):
+        def digit(unit):
+            return self.others.get(unit.text.replace(" ", "_"), self.digit)
+
         return [
-            [
-                make(unit.index, from_digit(self.others.get(unit.text.replace(" ", "_"), self.digit)))
-                for unit in scored(units(prompt))
-            ]
+            [make(unit.index, from_digit(digit(unit))) for unit in scored(units(prompt))]
             for prompt in prompts
         ]
-
-
-def old(studio, id: str) -> str:
-    """The same sample as it would have been stored before there was *nothing else*."""
-    row = {k: v for k, v in studio.store.samples.get(id).items() if k != "seq"}
-    (made,) = studio.store.samples.add([{**row, "id": f"{id[:8]}-old", "n_words": row["n_words"] - 1}])
-    return made
 
 
 @pytest.fixture
 def both(studio):
     """The same image twice: with *nothing else* and as it was stored before."""
     (id,) = studio.collecting.collect([PROMPT], 1, steps=STEPS)
-    return id, old(studio, id)
+    row = {k: v for k, v in studio.store.samples.get(id).items() if k != "seq"}
+    return id, *studio.store.samples.add([{**row, "id": f"{id[:8]}-old", "n_words": row["n_words"] - 1}])
 
 
 def view(scores: list[int], human: int | None = None) -> SampleView:
@@ -69,21 +61,13 @@ def view(scores: list[int], human: int | None = None) -> SampleView:
     return SampleView("s", PROMPT, 1, "none", 0.0, 2, 4.0, "there.png", words, float(np.mean(scores)))
 
 
-# ---- in the store
-
-
-def test_a_new_image_has_a_unit_after_its_words(studio, both):
-    new, _ = both
+def test_a_new_image_has_a_unit_after_its_words_and_one_stored_before_lacks_it_and_works(studio, both):
+    new, before = both
     assert studio.store.samples.get(new)["n_words"] == len(units(PROMPT)) == 4
     shown = studio.annotation.sample(new).words
     assert [(w.index, w.text, w.kind, w.scored) for w in shown][-1] == (3, NOTHING_ELSE, EXTRA, True)
     assert studio.annotation.correct(new, 3, 2, "Ann").words[3].human == 2
     assert studio.store.scores.current(new)[3]["word"] == NOTHING_ELSE
-    assert studio.annotation.undo("Ann").words[3].human is None
-
-
-def test_an_image_stored_before_it_lacks_it_and_works(studio, both):
-    _, before = both
     assert [w.text for w in studio.annotation.sample(before).words] == ["a", "red", "circle"]
     assert studio.annotation.correct(before, 2, 3, "Ann").words[2].human == 3
     with pytest.raises(ValueError, match="place of the word"):
@@ -111,32 +95,6 @@ def test_its_kind_is_extra_unless_an_imported_store_counts_words_in_another_way(
     assert calibration.kind_of({**row, "word_index": 4}) is None
 
 
-def test_examples_have_it_where_their_index_says_something_of_it():
-    entry = {"prompt": PROMPT, "word_rules": CURRENT, "words": [{"index": 1}, {"index": 2}]}
-    assert examples.unit_count(entry) == 3
-    entry["words"].append({"index": 3})
-    assert examples.unit_count(entry) == 4
-
-
-def test_the_library_finds_it_by_its_kind(studio, both):
-    for id in both:
-        studio.annotation.correct(id, 2, 3, "Ann")
-    studio.annotation.correct(both[0], 3, 1, "Ann")
-    rows = [
-        {"prompt": PROMPT, "word_rules": CURRENT, "words": [{"index": i, "word": said["word"], "label": 1.0, "vlm": None} for i, said in studio.store.scores.current(id).items()]}
-        for id in both
-    ]  # fmt: skip
-    found = chosen(rows, WordFilter.read("", EXTRA, 0, 9, False, "images"))
-    assert [word["word"] for _, word in found] == [NOTHING_ELSE]
-
-
-# ---- the detector's truth
-
-
-def drawn(*placements: Placement) -> np.ndarray:
-    return render_things(placements, Background((226.0, 226.0, 223.0)), 96)
-
-
 CIRCLE = Placement(RED, "circle", 0.3, 0.3, 0.2)
 
 
@@ -147,30 +105,15 @@ CIRCLE = Placement(RED, "circle", 0.3, 0.3, 0.2)
         ((CIRCLE, Placement(RED, "circle", 0.7, 0.7, 0.2)), 1, 3),
         ((CIRCLE, Placement(BLUE, "star", 0.7, 0.7, 0.2), Placement(BLUE, "square", 0.75, 0.2, 0.1)), 2, 1),
         ((), 0, 3),  # what is missing is a fault as well
-        (
-            (Placement(BLUE, "square", 0.3, 0.3, 0.2),),
-            1,
-            1,
-        ),  # another thing in its place: one missing, one too many
+        ((Placement(BLUE, "square", 0.3, 0.3, 0.2),), 1, 1),  # another thing: one missing, one too many
     ],
-    ids=["clean", "one too many", "two too many", "missing", "another thing"],
 )
 def test_the_detector_counts_what_nobody_asked_for_and_what_is_missing(placements, extra, digit):
-    found = truth_of(PROMPT, drawn(*placements))
-    assert found.extra == extra
-    assert round(9 * found.nothing_else) == digit
-    assert found.units == {**found.words, 3: found.nothing_else}
+    found = truth_of(PROMPT, render_things(placements, Background((226.0, 226.0, 223.0)), 96))
+    assert (found.extra, round(9 * found.nothing_else)) == (extra, digit)
+    assert found.units == {**found.words, 3: found.nothing_else} and set(found.words) == {1, 2}
+    assert found.strict == (CIRCLE in placements)  # the words hold whatever else is there
     assert found.clean == (found.strict and extra == 0)
-    assert set(found.words) == {1, 2}
-
-
-def test_words_hold_whatever_else_is_there():
-    alone, crowded = (
-        truth_of(PROMPT, drawn(*things))
-        for things in ((CIRCLE,), (CIRCLE, Placement(BLUE, "star", 0.7, 0.7, 0.2)))
-    )
-    assert (alone.mean, alone.strict, alone.clean) == (crowded.mean, crowded.strict, True)
-    assert not crowded.clean
 
 
 def test_the_simulated_annotator_scores_it_where_the_image_has_it(studio, both):
@@ -179,9 +122,6 @@ def test_the_simulated_annotator_scores_it_where_the_image_has_it(studio, both):
     assert (found["words"], found["samples"]) == (5, 2)
     said = {id: set(studio.store.scores.current(id)) for id in both}
     assert said == {both[0]: {1, 2, 3}, both[1]: {1, 2}}
-
-
-# ---- figures about words
 
 
 def test_a_scorer_that_must_judge_keeps_it_apart_from_the_words(studio, monkeypatch):
@@ -203,22 +143,11 @@ def test_the_scorers_figure_of_an_image_is_of_its_words():
     assert figures(record, kinds)[0]["scorer"] == pytest.approx(0.7)
 
 
-# ---- on the page
-
-
-def test_its_change_by_the_projector_is_told_like_a_words():
-    assert compare.gain(Pair(1, view([6, 6, 0]), view([6, 6, 9]))) == pytest.approx(3)
-
-
-def test_an_image_without_it_is_compared_with_one_that_has_it_by_the_words_alone():
+def test_a_grid_of_both_shows_it_where_it_is_and_means_of_the_words_alone():
     before, after = view([6, 6]), view([7, 7, 0])
     assert totals(before, after) == (6, 7)
-    assert compare.change(before, after) == pytest.approx(1)
-    assert compare.change(after, before) == pytest.approx(-1)
-
-
-def test_a_grid_of_both_shows_it_where_it_is_and_means_of_the_words_alone():
-    cells = [Cell(0, 1, 0, view([6, 6])), Cell(1, 1, 1, replace(view([7, 7, 0]), id="t"))]
+    assert compare.change(before, after) == pytest.approx(1) == pytest.approx(-compare.change(after, before))
+    cells = [Cell(0, 1, 0, before), Cell(1, 1, 1, replace(after, id="t"))]
     variants = [Variant("none"), Variant("projected", "projected", "shipped", 1.0)]
     grid = GridView("g", PROMPT, [1], variants, "done", "", 2, 2, None, cells)
     value = grid_value(grid, lambda one: None)
@@ -228,11 +157,7 @@ def test_a_grid_of_both_shows_it_where_it_is_and_means_of_the_words_alone():
     change = grid_change(grid)
     assert [word["word"] for word in change["words"]] == ["red", "circle"]
     assert change["gain"]["estimate"] == pytest.approx(1) and change["wins"] == 1
-
-
-def test_a_grid_tells_its_change_like_that_of_a_word():
-    cells = [Cell(0, 1, 0, view([6, 6, 9])), Cell(1, 1, 1, view([6, 6, 3]))]
-    grid = GridView("g", PROMPT, [1], [Variant("none"), Variant("b")], "done", "", 2, 2, None, cells)
-    change = grid_change(grid)
-    assert change["words"][-1]["word"] == NOTHING_ELSE and change["words"][-1]["change"] == -6
+    both = replace(grid, cells=[Cell(0, 1, 0, view([6, 6, 9])), Cell(1, 1, 1, view([6, 6, 3]))])
+    change = grid_change(both)  # where both have it, it counts like a word
+    assert (change["words"][-1]["word"], change["words"][-1]["change"]) == (NOTHING_ELSE, -6)
     assert change["broken"] == [1]

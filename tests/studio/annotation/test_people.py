@@ -43,6 +43,22 @@ def test_an_anonymous_id_that_the_server_did_not_make_cannot_write(studio):
             shared.writer(studio, forged)
         assert read_kept(studio.people.issue(forged)).name != read_kept(forged).name
     assert studio.store.people.find() == []
+    names = {shared.writer(studio, nothing) for nothing in (None, "", "  ")}  # somebody new each time
+    assert len(names) == 3 and all(map(is_anonymous, names))
+
+
+def test_a_browser_goes_back_to_its_names_and_another_that_is_brought_the_key_may_write_too(studio):
+    first = studio.people.issue(None)
+    ann = studio.people.renamed("Ann", first)
+    assert shared.writer(studio, ann) == "Ann"
+    bob = studio.people.renamed("Bob", ann)
+    assert studio.people.renamed("", bob) == first and studio.people.renamed("Ann", bob) == ann
+    assert shared.writer(studio, studio.people.adopted(f" {ann}\n")) == "Ann"
+    for wrong in (f"{new_key()}:Ann", "Ann", "", None, 7, ann[1:], ann + "\x00", "0" * 32 + ":vlm"):
+        with pytest.raises(ValueError, match="not the key|no key"):
+            studio.people.adopted(wrong)
+    studio.store.people.release("Ann", "root")  # a page that is open meanwhile claims it again
+    assert shared.writer(studio, ann) == "Ann"
 
 
 def test_the_secret_is_made_once_for_all_processes_and_is_nobody_elses_to_read(studio, quick_path):
@@ -63,55 +79,17 @@ def test_a_name_is_the_first_browsers_that_writes_under_it(studio):
     assert shared.writer(studio, mine) == "Ann"
 
 
-def test_a_browser_goes_back_to_its_names_and_to_its_anonymous_id(studio):
-    first = studio.people.issue(None)
-    ann = studio.people.renamed("Ann", first)
-    shared.writer(studio, ann)
-    bob = studio.people.renamed("Bob", ann)
-    assert studio.people.renamed("", bob) == first and studio.people.renamed("Ann", bob) == ann
+def test_a_name_without_its_key_cannot_write(studio):
+    for kept in ("Ann", "x:Ann", "g" * 32 + ":Ann", 7, ["Ann"], "0" * 32 + ":", "0" * 32 + ":detector"):
+        with pytest.raises(ValueError, match="no key to write with"):
+            shared.writer(studio, kept)
 
 
-def test_another_browser_that_is_brought_the_key_may_write_too(studio):
-    mine = studio.people.renamed("Ann", studio.people.issue(None))
-    shared.writer(studio, mine)
-    assert shared.writer(studio, studio.people.adopted(f" {mine}\n")) == "Ann"
-    for wrong in (f"{new_key()}:Ann", "Ann", "", None, 7, mine[1:], mine + "\x00", "0" * 32 + ":vlm"):
-        with pytest.raises(ValueError, match="not the key|no key"):
-            studio.people.adopted(wrong)
-
-
-@pytest.mark.parametrize(
-    "kept", ["Ann", "x:Ann", "g" * 32 + ":Ann", 7, ["Ann"], "0" * 32 + ":", "0" * 32 + ":detector"]
-)
-def test_a_name_without_its_key_cannot_write(studio, kept):
-    with pytest.raises(ValueError, match="no key to write with"):
-        shared.writer(studio, kept)
-
-
-def test_one_who_sends_nothing_is_somebody_new_each_time(studio):
-    names = {shared.writer(studio, nothing) for nothing in (None, "", "  ")}
-    assert len(names) == 3 and all(map(is_anonymous, names))
-
-
-def test_names_from_before_there_were_keys_go_to_the_first_who_claims_them(studio, sample_row):
-    (sample,) = studio.store.samples.add([sample_row()])
-    for old in ("Ann", "anonymous-0123456789ab"):
-        studio.store.scores.set(sample, 1, 5, old)
-        kept = studio.people.issue(old)  # what the browser kept then was the name alone
-        assert read_kept(kept).name == old and shared.writer(studio, kept) == old
-        assert read_kept(studio.people.issue(old)).name != old
-
-
-def test_a_page_that_is_open_while_its_name_is_freed_claims_it_again(studio):
-    mine = studio.people.renamed("Ann", studio.people.issue(None))
-    shared.writer(studio, mine)
-    studio.store.people.release("Ann", "root")
-    assert shared.writer(studio, mine) == "Ann"
-
-
-def test_on_a_space_a_name_is_an_accounts(studio, monkeypatch):
+def test_on_a_space_a_name_is_an_accounts_and_off_it_a_profile_opens_nothing(studio, monkeypatch, quick_path):
     local = studio.people.renamed("Ann", studio.people.issue(None))
     shared.writer(studio, local)
+    with pytest.raises(ValueError, match="STUDIO_ANNOTATE=login"):
+        shared.writer(Studio(quick_path, annotate="login"), local, ANN)
     for name, value in SPACE.items():
         monkeypatch.setenv(name, value)
     assert shared.writer(studio, None, ANN) == "ann" and shared.writer(studio, local, ANN) == "ann"
@@ -122,7 +100,10 @@ def test_on_a_space_a_name_is_an_accounts(studio, monkeypatch):
         shared.writer(studio, None, SimpleNamespace(username="anonymous-0123456789ab"))
 
 
-def test_off_a_space_a_profile_opens_nothing(quick_path):
-    studio = Studio(quick_path, annotate="login")
-    with pytest.raises(ValueError, match="STUDIO_ANNOTATE=login"):
-        shared.writer(studio, studio.people.issue(None), ANN)
+def test_names_from_before_there_were_keys_go_to_the_first_who_claims_them(studio, sample_row):
+    (sample,) = studio.store.samples.add([sample_row()])
+    for old in ("Ann", "anonymous-0123456789ab"):
+        studio.store.scores.set(sample, 1, 5, old)
+        kept = studio.people.issue(old)  # what the browser kept then was the name alone
+        assert read_kept(kept).name == old and shared.writer(studio, kept) == old
+        assert read_kept(studio.people.issue(old)).name != old

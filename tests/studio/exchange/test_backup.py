@@ -1,5 +1,6 @@
 """Copies of the store in a place that lasts, and a home that begins with one."""
 
+import dataclasses
 import os
 import shutil
 import sqlite3
@@ -67,28 +68,56 @@ def made(quick_path, sample_row):
     return settings, store
 
 
-def emptied(settings):
-    """The home after a restart of a Space without storage."""
-    shutil.rmtree(settings.home)
-    return settings
-
-
 def corrections(settings):
     with sqlite3.connect(settings.database) as db:
         return db.execute("SELECT who, score FROM scores WHERE source = 'human'").fetchall()
 
 
-def test_what_is_lost_comes_back_with_its_images_and_checkpoints(made):
+def test_what_is_lost_comes_back_with_its_images_and_checkpoints_and_without_what_was_on(made):
     settings, store = made
-    assert Backup(settings, store).round()
-    assert not (Path(settings.backup) / "secret").exists()
-    assert not list(Path(settings.backup).rglob("*.pt")), (
-        "what training goes on from is large, and not needed"
-    )
-    assert restore(emptied(settings)) == ""
+    waiting, running = store.runs.new("reward", {}), store.runs.new("projector", {})
+    store.runs.claim(running, os.getpid())
+    grid = store.grids.add({"prompt": "a cat"}, "Ann")
+    Backup(settings, store).start().close()  # the last round is made when the server ends
+    copies = Path(settings.backup)
+    assert not (copies / "secret").exists()
+    assert not list(copies.rglob("*.pt"))  # what training goes on from is large, and not needed
+    shutil.rmtree(settings.home)
+    assert restore(settings) == ""
     assert corrections(settings) == [("Ann", 5)] and (settings.home / "images/one.png").is_file()
-    assert list(settings.home.rglob("model.safetensors"))
-    assert [line["action"] for line in Store(settings.database).audit.entries()] == ["restore", "backup"]
+    assert list(settings.home.rglob("model.safetensors")) and not list(settings.home.glob("restore-*"))
+    found = Store(settings.database)
+    assert [line["action"] for line in found.audit.entries()] == ["restore", "backup"]
+    assert {found.runs.get(run)["state"] for run in (waiting, running)} == {"interrupted"}
+    assert found.grids.get(grid)["state"] == "interrupted"
+
+
+def test_a_home_that_is_not_empty_is_left_as_it_is_and_one_without_a_wanted_copy_begins_empty(
+    made, quick_path
+):
+    settings, store = made
+    new = Settings(home=quick_path / "new", backup=str(quick_path / "nothing"))
+    assert restore(new) == ""
+    Backup(settings, store).round()
+    store.scores.set(store.samples.find(limit=1)[0]["id"], 1, 9, "Ann")
+    assert restore(settings) == "" and corrections(settings) == [("Ann", 5), ("Ann", 9)]
+    assert restore(dataclasses.replace(new, backup=settings.backup, restore="no")) == ""
+    assert not new.home.exists()
+
+
+def test_the_copy_of_another_studio_is_never_overwritten_nor_one_that_is_whole_by_a_damaged_store(
+    made, quick_path
+):
+    settings, store = made
+    rounds = Backup(settings, store)
+    assert rounds.round()
+    other = Backup(settings, Store(quick_path / "other" / "studio.db"))
+    store.scores.set(store.samples.find()[0]["id"], 1, 9, "Ann")
+    store.database.damage = "The database studio.db is damaged."  # as a check or a write has found
+    before = {path: path.read_bytes() for path in Path(settings.backup).rglob("*") if path.is_file()}
+    for one, why in ((other, "copy of another studio"), (rounds, "is damaged")):
+        assert not one.round() and why in one.problem
+    assert {path: path.read_bytes() for path in Path(settings.backup).rglob("*") if path.is_file()} == before
 
 
 def test_only_what_is_new_is_copied_and_nothing_where_nothing_changed(made, quick_path):
@@ -103,15 +132,6 @@ def test_only_what_is_new_is_copied_and_nothing_where_nothing_changed(made, quic
     assert (os.stat(image).st_mtime_ns, os.stat(image).st_ino) == before
 
 
-def test_the_copy_of_another_studio_is_never_overwritten(made, quick_path):
-    settings, store = made
-    Backup(settings, store).round()
-    kept = (Path(settings.backup) / DATABASE).read_bytes()
-    other = Backup(settings, Store(quick_path / "other" / "studio.db"))
-    assert not other.round() and "copy of another studio" in other.problem
-    assert (Path(settings.backup) / DATABASE).read_bytes() == kept
-
-
 def test_a_round_that_fails_is_told_without_secrets_and_the_next_one_mends_it(made):
     settings, store = made
     rounds = Backup(settings, store, place=Broken(settings.backup))
@@ -122,27 +142,13 @@ def test_a_round_that_fails_is_told_without_secrets_and_the_next_one_mends_it(ma
     assert list(settings.home.glob("backup-*")) == []
 
 
-def test_a_home_that_is_not_empty_is_left_as_it_is(made):
-    settings, store = made
-    Backup(settings, store).round()
-    store.scores.set(store.samples.find(limit=1)[0]["id"], 1, 9, "Ann")
-    assert restore(settings) == "" and corrections(settings) == [("Ann", 5), ("Ann", 9)]
-
-
-def test_without_a_copy_or_where_it_is_not_wanted_the_home_begins_empty(made, quick_path):
-    settings, store = made
-    assert restore(Settings(home=quick_path / "new", backup=str(quick_path / "nothing"))) == ""
-    Backup(settings, store).round()
-    assert restore(Settings(home=quick_path / "new", backup=settings.backup, restore="no")) == ""
-    assert not (quick_path / "new").exists()
-
-
 def test_a_damaged_copy_is_told_and_kept_and_the_studio_begins_empty(made):
     settings, store = made
     Backup(settings, store).round()
     copy = Path(settings.backup) / DATABASE
     copy.write_bytes(b"no database" * 1000)
-    said = restore(emptied(settings))
+    shutil.rmtree(settings.home)
+    said = restore(settings)
     assert "could not be restored" in said and "damaged" in said
     assert not settings.database.exists() and copy.read_bytes().startswith(b"no database")
     rounds = Backup(settings, Store(settings.database), said)
@@ -157,13 +163,8 @@ def test_a_dataset_on_the_hub_keeps_and_gives_back_the_same(made, quick_path, mo
     rounds = Backup(settings, store, place=place)
     assert rounds.round(), rounds.problem
     assert [len(names) for names in place.api.commits] == [1] * 4 and place.api.commits[-1] == [MARK]
-    assert restore(emptied(settings), place) == "" and corrections(settings) == [("Ann", 5)]
-
-
-def test_the_last_round_is_made_when_the_server_ends(made):
-    settings, store = made
-    Backup(settings, store).start().close()
-    assert (Path(settings.backup) / DATABASE).is_file()
+    shutil.rmtree(settings.home)
+    assert restore(settings, place) == "" and corrections(settings) == [("Ann", 5)]
 
 
 def test_what_is_said_during_the_first_round_is_in_the_next_one(made):
@@ -183,27 +184,3 @@ def test_what_is_said_during_the_first_round_is_in_the_next_one(made):
     assert not rounds.round()
     with sqlite3.connect(Path(settings.backup) / DATABASE) as db:
         assert ("Bea", 9) in db.execute("SELECT who, score FROM scores").fetchall()
-
-
-def test_what_was_on_when_the_copy_was_made_is_interrupted_in_a_home_that_begins_with_it(made):
-    settings, store = made
-    waiting, running = store.runs.new("reward", {}), store.runs.new("projector", {})
-    store.runs.claim(running, os.getpid())
-    grid = store.grids.add({"prompt": "a cat"}, "Ann")
-    assert Backup(settings, store).round()
-    assert restore(emptied(settings)) == ""
-    found = Store(settings.database)
-    assert {found.runs.get(run)["state"] for run in (waiting, running)} == {"interrupted"}
-    assert found.grids.get(grid)["state"] == "interrupted"
-    assert not list(settings.home.glob("restore-*"))
-
-
-def test_a_damaged_store_is_not_copied_over_the_copy_that_is_whole(made):
-    settings, store = made[:2]
-    rounds = Backup(settings, store)
-    assert rounds.round()
-    before = {path: path.read_bytes() for path in Path(settings.backup).rglob("*") if path.is_file()}
-    store.scores.set(store.samples.find()[0]["id"], 1, 9, "Ann")
-    store.database.damage = "The database studio.db is damaged."  # as a check or a write has found
-    assert not rounds.round() and "is damaged" in rounds.problem
-    assert {path: path.read_bytes() for path in Path(settings.backup).rglob("*") if path.is_file()} == before

@@ -1,9 +1,8 @@
 """Export, import, backup, restore and push through the studio: each is in the log, and no token is anywhere."""
 
 import hashlib
-import io
 import json
-import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,21 +20,32 @@ TOKEN = "hf_secretsecretsecret"
 @pytest.fixture
 def studio(store, sample_row, quick_path):
     """A studio with nothing but a store and a home, as nothing here touches a model: two images, one corrected word."""
-    rows = []
+    (quick_path / "images").mkdir()
     for i in range(2):
-        file = io.BytesIO()
-        Image.new("RGB", (8, 8), (0, 100 * i, 0)).save(file, "PNG")
         path = quick_path / "images" / f"{i}.png"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(file.getvalue())
-        sha = hashlib.sha256(file.getvalue()).hexdigest()
-        rows.append(sample_row(id=f"s{i}", seed=i, image_path=f"images/{i}.png", image_sha256=sha))
-    store.samples.add(rows)
-    for i in range(2):
+        Image.new("RGB", (8, 8), (0, 100 * i, 0)).save(path, "PNG")
+        sha = hashlib.sha256(path.read_bytes()).hexdigest()
+        store.samples.add([sample_row(id=f"s{i}", seed=i, image_path=f"images/{i}.png", image_sha256=sha)])
         store.scores.set(f"s{i}", 1, 3 + 5 * i, "ann", word="red")
     settings = SimpleNamespace(home=quick_path)
     grids = Grids(None, SimpleNamespace(store=store, settings=settings, models=None))
     return SimpleNamespace(store=store, settings=settings, runs=Runs(settings, store, None, {}), grids=grids)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in transfer.IN if kind != "dpo"])
+def test_what_went_out_comes_in_again_and_changes_nothing(studio, quick_path, kind):
+    transfer.export_file(studio, kind, quick_path / "out", "ann")
+    dry = transfer.import_file(studio, kind, quick_path / "out", "bob", dry_run=True)
+    assert (dry.changes, dry.more) == ([], 0) and dry.text.startswith("Would be taken over: 0")
+    assert [line["subject"] for line in studio.store.audit.entries()] == ["out"]  # a look is no deed
+    transfer.import_file(studio, kind, quick_path / "out", "bob", name="theirs")
+    assert studio.store.audit.entries()[0]["subject"] == "theirs"
+
+
+@pytest.mark.parametrize("kind", ["xml", None, ["csv"]], ids=repr)
+def test_only_a_format_that_is_known_names_a_file(studio, quick_path, kind):
+    with pytest.raises(ValueError, match="choose one of jsonl"):
+        transfer.export_into(studio, kind, quick_path, "ann")
 
 
 def test_an_import_that_was_stopped_in_the_middle_is_finished_by_the_next_start(
@@ -90,16 +100,9 @@ class FakeHub:
         return SimpleNamespace(private=self.private)
 
     def upload_folder(self, *, folder_path, **given):
-        from pathlib import Path
-
         self.calls.append(("upload_folder", given))
         top = Path(folder_path)
         self.files = {str(p.relative_to(top)): p.read_bytes() for p in top.rglob("*") if p.is_file()}
-
-
-def told(studio):
-    """The log as text: what could give a secret away."""
-    return json.dumps(studio.store.audit.entries())
 
 
 def test_a_push_sends_the_folder_to_a_private_repository_and_keeps_no_token(studio, caplog):
@@ -112,8 +115,11 @@ def test_a_push_sends_the_folder_to_a_private_repository_and_keeps_no_token(stud
     assert {"README.md", "train/metadata.parquet", "train/images/s0.png"} <= set(hub.files)
     assert b"license: mit" in hub.files["README.md"]
     assert [line["action"] for line in studio.store.audit.entries()] == ["push", "export"]
-    assert TOKEN not in told(studio) + caplog.text
+    assert TOKEN not in json.dumps(studio.store.audit.entries()) + caplog.text
     assert all(TOKEN.encode() not in content for content in hub.files.values())
+    public = FakeHub(private=False)
+    transfer.push(studio, "ann/words", TOKEN, "ann", private=False, api=public)  # where that is wanted
+    assert public.calls[0][2]["private"] is False and public.files
 
 
 @pytest.mark.parametrize(
@@ -125,101 +131,18 @@ def test_a_push_sends_the_folder_to_a_private_repository_and_keeps_no_token(stud
         ("ann/words", "", FakeHub(), "There is no token"),
         ("ann/words", "hf_\nx", FakeHub(), "characters that no token has"),
         ("ann/words", TOKEN, FakeHub(private=False), "is public"),
-        ("ann/words", TOKEN, FakeHub(status=401), "does not let this token write"),
         ("ann/words", TOKEN, FakeHub(status=403), "does not let this token write"),
         ("ann/words", TOKEN, FakeHub(status=404), "knows no ann/words"),
         ("ann/words", TOKEN, FakeHub(status=500), "status 500"),
     ],
-    ids=range(10),
+    ids=range(9),
 )
 def test_a_push_that_cannot_be_is_a_sentence_without_the_token(studio, repository, token, hub, says):
     with pytest.raises(ValueError, match=says) as refused:
         transfer.push(studio, repository, token, "ann", api=hub)
-    assert TOKEN not in str(refused.value) + told(studio)
-    assert not hub.files and not any(line["action"] == "push" for line in studio.store.audit.entries())
-
-
-def test_a_public_repository_is_written_to_where_that_is_wanted(studio):
-    hub = FakeHub(private=False)
-    transfer.push(studio, "ann/words", TOKEN, "ann", private=False, api=hub)
-    assert hub.calls[0][2]["private"] is False and hub.files
-
-
-@pytest.mark.parametrize("kind", [kind for kind in transfer.OUT if kind != "dataset"])
-def test_every_format_goes_out_and_is_noted(studio, quick_path, kind):
-    found = transfer.export_file(studio, kind, quick_path / "out", "ann")
-    (line,) = studio.store.audit.entries()
-    assert (line["who"], line["action"], line["subject"], line["detail"]["format"]) == (
-        "ann",
-        "export",
-        "out",
-        kind,
-    )
-    assert found["samples"] == (0 if kind == "votes" else 2)
-
-
-@pytest.mark.parametrize("kind", [kind for kind in transfer.IN if kind != "dpo"])
-def test_what_went_out_comes_in_again_and_changes_nothing(studio, quick_path, kind):
-    transfer.export_file(studio, kind, quick_path / "out", "ann")
-    dry = transfer.import_file(studio, kind, quick_path / "out", "bob", dry_run=True)
-    assert (dry.changes, dry.more) == ([], 0) and dry.text.startswith("Would be taken over: 0")
-    assert len(studio.store.audit.entries()) == 1  # a look is no deed
-    transfer.import_file(studio, kind, quick_path / "out", "bob", name="theirs")
-    assert studio.store.audit.entries()[0]["subject"] == "theirs"
-
-
-def test_pairs_come_in_as_votes_once(studio, quick_path):
-    transfer.export_file(studio, "dpo", quick_path / "out", "ann")
-    assert transfer.import_file(studio, "dpo", quick_path / "out", "bob").counts["new"] == 1
-    assert transfer.import_file(studio, "dpo", quick_path / "out", "bob").counts["new"] == 0
-
-
-def test_the_zip_is_the_folder(studio, quick_path):
-    transfer.export_zip(studio, quick_path / "out.zip", "ann", "cc0-1.0")
-    with zipfile.ZipFile(quick_path / "out.zip") as archive:
-        assert archive.testzip() is None
-        assert set(archive.namelist()) == {
-            "README.md",
-            "train/metadata.parquet",
-            "train/images/s0.png",
-            "train/images/s1.png",
-        }
-    assert not (quick_path / "out.folder").exists()
-    assert studio.store.audit.entries()[0]["subject"] == "out.zip"
-
-
-@pytest.mark.parametrize("work", [transfer.export_file, transfer.import_file])
-def test_an_unknown_format_is_a_sentence(studio, quick_path, work):
-    with pytest.raises(ValueError, match="The format 'xml' is not known: choose one of jsonl"):
-        work(studio, "xml", quick_path / "x", "ann")
-
-
-@pytest.mark.parametrize("kind", ["xml", None, ["csv"]], ids=repr)
-def test_only_a_format_that_is_known_names_a_file(studio, quick_path, kind):
-    with pytest.raises(ValueError, match="choose one of jsonl"):
-        transfer.export_into(studio, kind, quick_path, "ann")
-    path, found = transfer.export_into(studio, "csv", quick_path, "ann")
-    assert (path.name, found["words"]) == ("labels-csv.csv", 2)
-
-
-def test_backups_of_the_page_are_listed_and_only_these_can_be_named(studio):
-    first, second = transfer.new_backup(studio, "ann"), transfer.new_backup(studio, "ann")
-    assert first != second
-    assert {one["name"] for one in transfer.kept_backups(studio)} == {first.name, second.name}
-    assert transfer.backup_named(studio, first.name) == first
-    for name in ("../studio.db", "", None, "/etc/passwd", ["x"]):
-        with pytest.raises(ValueError, match="no such backup"):
-            transfer.backup_named(studio, name)
-
-
-def test_a_restore_is_noted_in_the_log_that_it_brought_back(studio):
-    path = transfer.new_backup(studio, "ann")
-    studio.store.scores.set("s0", 1, 9, "bob")
-    found = transfer.restore(studio, path, "carol")
-    assert studio.store.scores.current("s0")[1]["people"] == {"ann": 3}
-    line = studio.store.audit.entries()[0]
-    assert (line["who"], line["action"], line["subject"]) == ("carol", "restore", path.name)
-    assert line["detail"]["replaced"] == found["replaced"]
+    audit = studio.store.audit.entries()
+    assert TOKEN not in f"{refused.value}{json.dumps(audit)}"
+    assert not hub.files and "push" not in [line["action"] for line in audit]
 
 
 def damage(studio):
@@ -235,16 +158,18 @@ def damage(studio):
     store.database.path.write_bytes(content)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in transfer.OUT if kind != "dataset"])
-def test_every_format_goes_out_of_a_damaged_store_which_is_then_restored(studio, quick_path, kind):
+def test_every_format_goes_out_of_a_damaged_store_which_is_then_restored(studio, quick_path):
     backup = transfer.new_backup(studio, "ann")
-    transfer.export_file(studio, kind, quick_path / "before", "ann")
+    formats = [kind for kind in transfer.OUT if kind != "dataset"]
+    for kind in formats:
+        transfer.export_file(studio, kind, quick_path / f"{kind}-before", "ann")
     damage(studio)
     with pytest.raises(StoreError, match="is damaged"):
         studio.store.restoring.check()
     studio.store.database.close()
-    transfer.export_file(studio, kind, quick_path / "out", "ann")
-    assert (quick_path / "out").read_bytes() == (quick_path / "before").read_bytes()
+    for kind in formats:
+        transfer.export_file(studio, kind, quick_path / kind, "ann")
+        assert (quick_path / kind).read_bytes() == (quick_path / f"{kind}-before").read_bytes()
     assert transfer.restore(studio, backup, "ann")["samples"] == 2
     assert studio.store.audit.entries()[0]["action"] == "restore"
 

@@ -1,5 +1,6 @@
 """The webhook against a real server on this machine: at least once, in order, signed, bounded, and in nobody's way."""
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -62,6 +63,23 @@ def sample(store, sample_row):
     return id
 
 
+@pytest.fixture
+def follower(store, sample, receiver):
+    """A follower that begins after what was there, and one score to post."""
+    follower = Follower(store, receiver.url)
+    assert follower.step() is False
+    store.scores.set(sample, 1, 3, "ann")
+    return follower
+
+
+def test_nothing_is_sent_that_a_damaged_store_could_not_note(store, follower, receiver):
+    store.database.damage = "The database studio.db is damaged."
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is damaged"):
+            follower.step()
+    assert receiver.got == []
+
+
 def test_only_what_comes_after_the_first_start_is_posted_each_event_once(store, sample, receiver):
     store.scores.set(sample, 1, 3, "ann", word="red")
     follower = Follower(store, receiver.url, "s3cret")
@@ -86,17 +104,6 @@ def test_only_what_comes_after_the_first_start_is_posted_each_event_once(store, 
     assert again.step() is False and len(receiver.got) == 1
 
 
-def test_nothing_is_sent_that_a_damaged_store_could_not_note(store, sample, receiver):
-    follower = Follower(store, receiver.url)
-    follower.step()
-    store.scores.set(sample, 1, 3, "ann")
-    store.database.damage = "The database studio.db is damaged."
-    for _ in range(2):
-        with pytest.raises(StoreError, match="is damaged"):
-            follower.step()
-    assert receiver.got == []
-
-
 def test_many_scores_go_out_in_batches_and_in_order(store, sample, receiver, monkeypatch):
     monkeypatch.setattr(webhook, "BATCH", 7)
     follower = Follower(store, receiver.url)
@@ -112,15 +119,11 @@ def test_many_scores_go_out_in_batches_and_in_order(store, sample, receiver, mon
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
-    [(500, "status 500"), (404, "status 404"), (301, "redirects are not followed"), (307, "redirects")],
+    ("answer", "says"), [(500, "status 500"), (404, "status 404"), (301, "redirects are not followed")]
 )
 def test_a_batch_that_is_not_taken_is_sent_again_and_no_redirect_is_followed(
-    store, sample, receiver, answer, says
+    follower, receiver, answer, says
 ):
-    follower = Follower(store, receiver.url)
-    follower.step()
-    store.scores.set(sample, 1, 3, "ann")
     receiver.answers = [answer]
     with pytest.raises(Failed, match=says):
         follower.step()
@@ -132,21 +135,12 @@ def test_a_batch_that_is_not_taken_is_sent_again_and_no_redirect_is_followed(
 def endless(handler):
     handler.send_response(200)
     handler.end_headers()
-    try:
+    with contextlib.suppress(OSError):
         while True:
             handler.wfile.write(b"x" * 65536)
-    except OSError:
-        pass
 
 
-def dead(handler):
-    handler.connection.close()
-
-
-def test_an_answer_that_never_ends_is_cut_off(store, sample, receiver):
-    follower = Follower(store, receiver.url)
-    follower.step()
-    store.scores.set(sample, 1, 3, "ann")
+def test_an_answer_that_never_ends_is_cut_off(follower, receiver):
     receiver.answers = [endless]
     began = time.monotonic()
     assert follower.step() is True
@@ -155,20 +149,16 @@ def test_an_answer_that_never_ends_is_cut_off(store, sample, receiver):
 
 def test_the_thread_tries_again_says_what_is_wrong_and_gets_through(store, sample, receiver):
     store.cursors.move(webhook.NAME)
-    receiver.answers = [503, dead, 500]
+    receiver.answers = [503, lambda handler: handler.connection.close(), 500]
     follower = Follower(store, receiver.url, look=0.01, pause=0.05).start()
     try:
         store.scores.set(sample, 1, 3, "ann")  # returns at once, whatever the server does
-        until = time.monotonic() + 10
-        seen = set()
-        while follower.sent < 1 and time.monotonic() < until:
-            seen.add(follower.problem)
+        seen, until = [], time.monotonic() + 10
+        while (not follower.sent or follower.problem) and time.monotonic() < until:
+            seen.append(follower.problem)
             time.sleep(0.005)
         assert any("do not reach the webhook" in problem for problem in seen)
-        while follower.problem and time.monotonic() < until:
-            time.sleep(0.005)
-        assert (follower.problem, follower.sent) == ("", 1)
-        assert len(receiver.got) == 4
+        assert (follower.problem, follower.sent, len(receiver.got)) == ("", 1, 4)
     finally:
         follower.stop()
 
@@ -189,17 +179,10 @@ def test_nobody_listens_and_the_cursor_stays(store, sample):
 )  # fmt: skip
 def test_an_address_that_cannot_be_used_is_refused_and_not_repeated(address):
     with pytest.raises(ValueError, match="STUDIO_WEBHOOK cannot be used") as refused:
-        check_webhook(address)
-    assert len(address) < 10 or address not in str(refused.value)
-    with pytest.raises(ValueError, match="STUDIO_WEBHOOK"):
         Settings.from_env({"STUDIO_WEBHOOK": address})
-
-
-@pytest.mark.parametrize(
-    "address", ["", "https://host/a?b=c", "http://localhost:8000/x", "http://[::1]:1/", "http://127.0.0.1/"]
-)
-def test_an_address_that_can_be_used_is_kept(address):
-    assert check_webhook(address) == address
+    assert len(address) < 10 or address not in str(refused.value)
+    for good in ("", "https://host/a?b=c", "http://localhost:8000/x", "http://[::1]:1/", "http://127.0.0.1/"):
+        assert check_webhook(good) == good
 
 
 def test_what_the_page_is_told_has_no_path_and_no_secret_of_the_address(store, sample, monkeypatch):

@@ -9,9 +9,7 @@ from core.evaluation.choosing import candidate
 from core.foresight import RewardParts, Teacher
 from core.networks.reward import PictureReader, RewardModel
 from core.noise import draw
-from studio.grids.axes import check_grid
 from studio.grids.grid import Cells
-from studio.images import gpu
 from studio.images.methods import REWARD, TEACHER, build, chooses, without_choice
 from studio.studio import check_request
 from tests.studio.gridded import PROMPT, grid_of
@@ -49,22 +47,48 @@ def compared(studio, **changes):
     return list(studio.comparison.compare(check_request(**asked)))[-1]
 
 
-def test_the_teacher_chooses_where_there_is_one_and_the_reward_model_alone_where_it_is_asked_to(taught):
-    text, shape = taught.models.diffuser().encode([PROMPT]), taught.models.diffuser().latent_shape()
-    both = build(taught, ["best-noise-of-2", "best-noise-of-2-by-reward"])
-    assert [method.name for method in both] == ["best-noise-of-2", "best-noise-of-2-by-reward"]
-    assert [method.start(text, [1], shape).calls for method in both] == [{"foresight": 2}, {"reward": 2}]
-    assert taught.models.teacher().model is taught.models.teacher().model
-    assert taught.models.taught()
+def calls(studio, *methods):
+    """What each of these methods asks of the models, to begin with one seed."""
+    text, shape = studio.models.diffuser().encode([PROMPT]), studio.models.diffuser().latent_shape()
+    return [method.start(text, [1], shape).calls for method in build(studio, methods)]
 
 
-def test_a_reward_model_without_a_teacher_chooses_itself_and_says_why(studio):
+def test_the_teacher_chooses_where_there_is_one_and_the_reward_model_alone_where_it_is_asked_to(
+    studio, taught_folder
+):
     found = studio.models.teacher()
     assert found.model is None and "of an earlier kind" in found.problem
-    assert not studio.models.taught()
-    text, shape = studio.models.diffuser().encode([PROMPT]), studio.models.diffuser().latent_shape()
-    (method,) = build(studio, ["best-noise-of-2"])
-    assert method.start(text, [1], shape).calls == {"reward": 2}
+    assert not studio.models.taught() and calls(studio, "best-noise-of-2") == [{"reward": 2}]
+    taught = with_reward(studio, taught_folder)
+    both = ["best-noise-of-2", "best-noise-of-2-by-reward"]
+    assert calls(taught, *both) == [{"foresight": 2}, {"reward": 2}]
+    assert [method.name for method in build(taught, both)] == both
+    assert taught.models.teacher().model is taught.models.teacher().model and taught.models.taught()
+
+
+def test_a_seed_whose_own_noise_is_the_best_has_one_image_in_both_places(studio, monkeypatch):
+    monkeypatch.setattr(Cells, "chosen", lambda studio, prompt, seeds, *rest: list(seeds))
+    last = compared(studio)
+    assert REWARD in last.message
+    assert all(pair.none.id == pair.projected.id for pair in last.pairs)
+    ids = [cell.sample.id for cell in grid_of(studio, methods="none,best-noise-of-2").cells]
+    assert ids[0] == ids[1] and ids[2] == ids[3] and studio.store.samples.count() == 2
+
+
+def test_what_can_be_chosen_says_by_what_and_without_a_reward_model_there_is_none(studio, taught_folder):
+    def found():
+        return {value: label for label, value in studio.grids.methods() if chooses(value)}
+
+    assert list(found()) == ["best-noise-of-8"] and REWARD in found()["best-noise-of-8"]
+    with_reward(studio, taught_folder)
+    assert list(found()) == ["best-noise-of-8", "best-noise-of-8-by-reward"]
+    assert TEACHER in found()["best-noise-of-8"] and REWARD in found()["best-noise-of-8-by-reward"]
+    with_reward(studio, studio.settings.home / "nowhere")
+    assert not found()
+    with pytest.raises(ValueError, match="no reward model yet"):
+        grid_of(studio, methods="best-noise-of-2")
+    last = compared(studio)
+    assert "no reward yet" in last.message and all(pair.projected is None for pair in last.pairs)
 
 
 def test_compare_shows_a_plain_image_of_the_seed_whose_noise_was_chosen(taught):
@@ -81,22 +105,7 @@ def test_compare_shows_a_plain_image_of_the_seed_whose_noise_was_chosen(taught):
     assert compared(taught, seeds=[seed]).pairs[0].none.id == last.pairs[0].projected.id
 
 
-def test_a_seed_whose_own_noise_is_the_best_has_one_image(studio, monkeypatch):
-    monkeypatch.setattr(Cells, "chosen", lambda studio, prompt, seeds, *rest: list(seeds))
-    last = compared(studio)
-    assert REWARD in last.message
-    assert all(pair.none.id == pair.projected.id for pair in last.pairs)
-    assert studio.store.samples.count() == 2
-
-
-def test_without_a_reward_model_the_comparison_has_one_side_and_says_why(studio):
-    last = compared(with_reward(studio, studio.settings.home / "nowhere"))
-    assert "no reward yet" in last.message and all(pair.projected is None for pair in last.pairs)
-
-
-@pytest.mark.parametrize(
-    "noise", ["", "none", "pag", "best-of-8", "best-noise-of-1", "best-noise-of-999", 8, None]
-)
+@pytest.mark.parametrize("noise", ["", "none", "pag", "best-of-8", "best-noise-of-999", 8, None])
 def test_a_noise_that_is_not_known_is_refused_with_what_there_is(noise):
     with pytest.raises(ValueError, match=r"best-noise-of-8|out of range"):
         check_request(PROMPT, 1, noise=noise)
@@ -120,45 +129,3 @@ def test_a_column_of_a_grid_is_chosen_stored_as_a_plain_image_and_not_made_twice
     taught.grids.resume(view.id, "ann")
     assert taught.grids.work.wait(view.id, 60)
     assert taught.grids.get(view.id).state == "done" and taught.store.samples.count() == count
-
-
-def test_a_seed_whose_own_noise_is_the_best_stands_in_both_cells(studio, monkeypatch):
-    monkeypatch.setattr(Cells, "chosen", lambda studio, prompt, seeds, *rest: list(seeds))
-    view = grid_of(studio, methods="none,best-noise-of-2")
-    ids = [cell.sample.id for cell in view.cells]
-    assert ids[0] == ids[1] and ids[2] == ids[3] and studio.store.samples.count() == 2
-
-
-def test_where_a_gpu_is_lent_to_a_process_of_its_own_it_chooses_there_too(studio, monkeypatch):
-    monkeypatch.setattr(gpu, "apart", lambda: True)
-    view = grid_of(studio, "1", methods="none,best-noise-of-2")
-    assert (view.state, view.message, view.done) == ("done", "", 2)
-
-
-def test_what_can_be_chosen_says_by_what(studio, taught_folder):
-    def found():
-        return {value: label for label, value in studio.grids.methods() if chooses(value)}
-
-    assert list(found()) == ["best-noise-of-8"] and REWARD in found()["best-noise-of-8"]
-    with_reward(studio, taught_folder)
-    assert list(found()) == ["best-noise-of-8", "best-noise-of-8-by-reward"]
-    assert TEACHER in found()["best-noise-of-8"] and REWARD in found()["best-noise-of-8-by-reward"]
-    with_reward(studio, studio.settings.home / "nowhere")
-    assert not found()
-    with pytest.raises(ValueError, match="no reward model yet"):
-        grid_of(studio, methods="best-noise-of-2")
-
-
-@pytest.mark.parametrize(
-    ("methods", "says"),
-    [
-        ("best-noise-of-1", "out of range"),
-        ("best-noise-of-65", "out of range"),
-        ("best-noise-of-2+projected", "two trained models"),
-        ("best-of-2-by-reward", "There is no method"),
-        ("best-noise-of", "There is no method"),
-    ],
-)
-def test_a_choice_that_a_grid_cannot_have_is_refused(methods, says):
-    with pytest.raises(ValueError, match=says):
-        check_grid(PROMPT, methods=methods)

@@ -1,6 +1,7 @@
 """Comparing a pair: what is made is stored before it is shown, can be made again, and stops when it is asked to."""
 
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -9,8 +10,8 @@ from PIL import Image
 
 from core import checkpoint
 from studio.errors import sentence
-from studio.studio import check_request
-from tests.tiny import SIZE, STEPS, change_settings
+from studio.studio import Studio, check_request
+from tests.tiny import SIZE, STEPS, change_settings, settings_at
 
 PROMPT = "a red circle above a blue square"
 
@@ -28,7 +29,12 @@ def pixels(view):
 
 
 def test_a_pair_is_made_stored_scored_and_told_step_by_step(studio):
-    updates = compare(studio)
+    updates = []
+    for update in studio.comparison.compare(request()):
+        updates.append(update)
+        for view in [view for pair in update.pairs for view in (pair.none, pair.projected)]:
+            row = studio.store.samples.get(view.id)  # it is there when it is first shown
+            assert (studio.settings.home / row["image_path"]).is_file()
     assert [u.stage for u in updates] == ["encode", *["denoise"] * (STEPS + 1), "decode", "score", "done"]
     steps = [u for u in updates if u.previews]
     assert [(u.step, u.total) for u in steps] == [(i + 1, STEPS) for i in range(STEPS)]
@@ -42,41 +48,65 @@ def test_a_pair_is_made_stored_scored_and_told_step_by_step(studio):
             scored = [w for w in view.words if w.scored]
             assert [w.text for w in scored] == ["red", "circle", "above", "blue", "square", "nothing else"]
             assert all(0 <= w.vlm <= 9 and 0 <= w.expected <= 9 and w.score == w.vlm for w in scored)
-            assert 0 <= view.total <= 9
-            assert all(w.vlm is None for w in view.words if not w.scored)
-
-
-def test_every_sample_is_in_the_store_when_it_is_first_shown(studio):
-    for update in studio.comparison.compare(request()):
-        for pair in update.pairs:
-            for view in (pair.none, pair.projected):
-                row = studio.store.samples.get(view.id)
-                assert (studio.settings.home / row["image_path"]).is_file()
+            assert 0 <= view.total <= 9 and all(w.vlm is None for w in view.words if not w.scored)
 
 
 def test_a_row_and_its_picture_say_how_to_make_the_image_again(studio):
-    view = compare(studio)[-1].pairs[0].projected
+    view = compare(studio, width=72, height=80, seeds=5)[-1].pairs[0].projected
+    assert pixels(view).shape == (80, 72, 3)
     row = studio.store.samples.get(view.id)
     told = json.loads(Image.open(view.image_path).text["studio"])
-    for name in (
-        "prompt",
-        "seed",
-        "steps",
-        "guidance",
-        "method",
-        "strength",
-        "projector_run",
-        "backbone_revision",
-    ):
+    for name in "prompt seed steps guidance method strength projector_run backbone_revision".split():
         assert told[name] == row[name]
-    again = studio.comparison.compare(
-        check_request(row["prompt"], row["seed"], row["steps"], row["guidance"], row["strength"])
+    names = "prompt seed steps guidance strength width height".split()
+    same = list(
+        studio.comparison.compare(check_request(**{("seeds" if n == "seed" else n): row[n] for n in names}))
     )
-    same = list(again)[-1].pairs[0].projected
-    assert np.abs(pixels(view).astype(int) - pixels(same)).max() <= 1
-    assert studio.store.runs.get(row["projector_run"])["checkpoint_sha256"] == checkpoint.digest(
-        studio.settings.projector
-    )
+    assert np.abs(pixels(view).astype(int) - pixels(same[-1].pairs[0].projected)).max() <= 1
+    used = studio.store.runs.get(row["projector_run"])["checkpoint_sha256"]
+    assert used == checkpoint.digest(studio.settings.projector)
+
+
+def test_without_a_projector_or_with_a_damaged_one_there_is_one_side_and_a_sentence_why(studio, tmp_path):
+    broken = tmp_path / "projector"
+    shutil.copytree(studio.settings.projector, broken)
+    weights = next(broken.glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    for folder, why in ((tmp_path / "nowhere", "no projector yet"), (broken, "damaged")):
+        change_settings(studio, projector=folder)
+        last = compare(studio)[-1]
+        assert last.stage == "done" and why in last.message
+        assert all(pair.projected is None and pair.none.total is not None for pair in last.pairs)
+    assert "damaged" in studio.status()["projector_problem"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [("a red zebra", "zebra"), ("一只红色的猫", "without spaces"), ("赤い猫", "without spaces"),
+     ("(red:1.3) ball", "':1.3' is syntax of other tools")],
+)  # fmt: skip
+def test_a_comparison_names_words_that_are_not_known_cannot_be_told_apart_or_are_syntax(studio, prompt, says):
+    last = compare(studio, prompt=prompt, seeds="1")[-1]
+    assert last.stage == "done" and says in last.message
+
+
+def test_words_that_the_model_never_saw_or_that_are_past_its_window_are_told(studio):
+    words = studio.comparison.describe_words("a red zebra above a blue square")
+    assert [w.text for w in words if not w.known] == ["zebra"]
+    *words, last = studio.comparison.describe_words("a red circle and " * 30 + "a blue square")
+    assert [w.seen for w in words][:3] == [True] * 3 and not words[-1].seen
+    assert last.kind == "extra" and last.seen  # of the whole prompt, something is always read
+
+
+def test_a_missing_backbone_is_a_sentence_and_an_unexpected_error_is_not_shown(tmp_path):
+    empty = Studio(settings_at(tmp_path / "home", tmp_path / "no models"))
+    with pytest.raises(ValueError, match="pretrain diffuser") as found:
+        list(empty.comparison.compare(request()))
+    assert "Traceback" not in sentence(found.value) and empty.status()["ready"] is False
+    said = sentence(RuntimeError("secret path /root"))
+    assert "RuntimeError" in said and "secret" not in said
 
 
 def test_making_the_same_comparison_again_adds_nothing(studio):
@@ -102,85 +132,9 @@ def test_a_comparison_stops_after_the_step_it_is_in_and_keeps_nothing_half_made(
         seen.append(update)
         if update.step == 1:
             stop.set()
-    assert seen[-1].stage == "stopped"
-    assert max(u.step for u in seen) < 30
-    assert studio.store.samples.count() == 0
-
-
-def test_an_iterator_that_is_given_up_lets_the_next_comparison_in(studio):
+    assert seen[-1].stage == "stopped" and max(u.step for u in seen) < 30
     updates = studio.comparison.compare(request(steps=30))
     next(updates)
-    updates.close()
+    updates.close()  # an iterator that is given up lets the next one in
+    assert studio.store.samples.count() == 0
     assert compare(studio)[-1].stage == "done"
-
-
-def test_the_image_size_can_be_chosen(studio):
-    view = compare(studio, width=72, height=80, seeds=5)[-1].pairs[0].none
-    assert pixels(view).shape == (80, 72, 3)
-
-
-def test_without_a_projector_the_comparison_has_one_side_and_says_why(without_projector):
-    last = compare(without_projector)[-1]
-    assert last.stage == "done"
-    assert "no projector yet" in last.message
-    assert all(pair.projected is None and pair.none.total is not None for pair in last.pairs)
-
-
-def test_a_damaged_projector_is_a_sentence_and_the_rest_goes_on(studio, tmp_path):
-    import shutil
-
-    broken = tmp_path / "projector"
-    shutil.copytree(studio.settings.projector, broken)
-    weights = next(broken.glob("*.safetensors"))
-    data = bytearray(weights.read_bytes())
-    data[-5] ^= 1
-    weights.write_bytes(data)
-    change_settings(studio, projector=broken)
-    last = compare(studio)[-1]
-    assert last.stage == "done"
-    assert "damaged" in last.message
-    assert "damaged" in studio.status()["projector_problem"]
-
-
-def test_words_that_the_model_never_saw_are_named(studio):
-    words = studio.comparison.describe_words("a red zebra above a blue square")
-    assert [w.text for w in words if not w.known] == ["zebra"]
-    last = compare(studio, prompt="a red zebra", seeds=1)[-1]
-    assert last.stage == "done"
-    assert "zebra" in last.message
-
-
-def test_words_past_the_window_are_named(studio):
-    *words, last = studio.comparison.describe_words("a red circle and " * 30 + "a blue square")
-    assert [w.seen for w in words][:3] == [True] * 3
-    assert not words[-1].seen
-    assert last.kind == "extra" and last.seen  # of the whole prompt, something is always read
-
-
-def test_a_missing_backbone_is_a_sentence_that_says_how_to_make_it(studio, tmp_path):
-    from studio.studio import Studio
-    from tests.tiny import settings_at
-
-    empty = Studio(settings_at(tmp_path / "home", tmp_path / "no models"))
-    with pytest.raises(ValueError, match="pretrain diffuser") as found:
-        list(empty.comparison.compare(request()))
-    assert "Traceback" not in sentence(found.value)
-    assert empty.status()["ready"] is False
-
-
-def test_an_unexpected_error_is_not_shown_to_the_user(caplog):
-    assert "RuntimeError" in sentence(RuntimeError("secret path /root"))
-    assert "secret" not in sentence(RuntimeError("secret path /root"))
-    assert "memory" in sentence(RuntimeError("CUDA out of memory"))
-
-
-@pytest.mark.parametrize(
-    ("prompt", "says"),
-    [
-        ("一只红色的猫", "without spaces"),
-        ("赤い猫", "without spaces"),
-        ("(red:1.3) ball", "':1.3' is syntax of other tools"),
-    ],
-)
-def test_a_comparison_says_which_words_cannot_be_told_apart_or_are_syntax(studio, prompt, says):
-    assert says in compare(studio, prompt=prompt, seeds="1")[-1].message

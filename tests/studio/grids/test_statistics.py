@@ -59,19 +59,13 @@ def test_a_seed_is_broken_where_a_word_no_longer_holds_and_mended_where_one_does
             [sample("c", [4, 9]), sample("d", [5, 9])],
             [sample("e", [9, 0]), sample("f", [0, 9])],
             [sample("g", [5, 5]), sample("h", [9, 9])],
+            [sample("i", [9, 9]), sample("j", [9, 9], {1: 0})],  # a correction counts before the scorer
+            [sample("k", [5.0, 5.0]), sample("l", [5.04, 5.05])],  # totals that look the same are a tie
         )
     )
-    assert (found["broken"], found["mended"]) == ([1, 3], [2, 3])
-
-
-def test_a_correction_counts_before_the_scorer():
-    found = grid_change(view([sample("a", [9, 9]), sample("b", [9, 9], {1: 0})]))
-    assert found["points"][0]["other"] == 4.5 and found["broken"] == [1] and found["losses"] == 1
-
-
-def test_totals_that_look_the_same_are_a_tie():
-    found = grid_change(view([sample("a", [5.0, 5.0]), sample("b", [5.04, 5.05])]))
-    assert (found["wins"], found["ties"], found["losses"]) == (0, 1, 0)
+    assert (found["broken"], found["mended"]) == ([1, 3, 5], [2, 3])
+    assert (found["wins"], found["ties"], found["losses"]) == (2, 2, 2)
+    assert found["points"][4]["other"] == 4.5
 
 
 def test_the_share_of_wins_has_an_interval_even_where_every_seed_is_won():
@@ -89,9 +83,6 @@ def test_what_is_not_there_or_not_scored_is_left_out():
     assert [point["seed"] for point in found["points"]] == [3]
     assert [word["word"] for word in found["words"]] == ["circle"]
     assert found["gain"] == {"estimate": 2.0, "low": None, "high": None}
-
-
-def test_an_empty_grid_has_no_change():
     found = grid_change(view([None, None]))
     assert found["points"] == found["words"] == found["broken"] == []
     assert found["gain"] == found["won"] == {"estimate": None, "low": None, "high": None}

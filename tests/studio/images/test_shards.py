@@ -15,7 +15,15 @@ from studio.studio import Studio
 from tests.tiny import SIZE, STEPS
 
 PROMPTS = ["a red circle", "a blue square", "a green star"]
-SIDES = {"height": SIZE, "width": SIZE}
+HOW = {
+    "strength": 1.0,
+    "steps": STEPS,
+    "guidance": 4.0,
+    "height": SIZE,
+    "width": SIZE,
+    "prompt_set": "",
+    "split": None,
+}
 
 
 @pytest.fixture
@@ -31,9 +39,9 @@ def other(studio):
 def made(studio, other):
     """Finished by a rank that died before it was taken over: two samples of three, projected ones."""
     studio.models.using("projector")  # rank 0 gives what is shipped its row
-    todo = [(prompt, 3) for prompt in PROMPTS[:2]]
-    how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
-    return other.collecting.collect_here(todo, 1, "projected", **how, halt=lambda: False)
+    return other.collecting.collect_here(
+        [(p, 3) for p in PROMPTS[:2]], 1, "projected", **HOW, halt=lambda: False
+    )
 
 
 def test_what_a_rank_had_finished_is_there_at_the_next_start(studio, other, made):
@@ -55,10 +63,8 @@ def test_what_a_rank_had_finished_is_there_at_the_next_start(studio, other, made
 def test_a_sample_that_is_there_already_is_not_doubled(studio, other):
     ids = studio.collecting.collect(PROMPTS, 1, steps=STEPS, batch=1)
     row = studio.store.samples.get(ids[0])
-    how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
-    again = other.collecting.collect_here(
-        [(row["prompt"], row["seed"])], 1, "none", **how, halt=lambda: False
-    )
+    todo = [(row["prompt"], row["seed"])]
+    again = other.collecting.collect_here(todo, 1, "none", **HOW, halt=lambda: False)
     assert set(again.values()).isdisjoint(ids)
     shards.merge(studio.making)
     assert studio.store.samples.count() == 3

@@ -20,16 +20,28 @@ def first(studio):
     """An image as it was stored when "left" was a word."""
     (id,) = studio.collecting.collect([PROMPT], 1, steps=STEPS)
     row = {name: value for name, value in studio.store.samples.get(id).items() if name != "seq"}
-    (made,) = studio.store.samples.add(
-        [{**row, "id": f"{id[:8]}-first", "n_words": len(FIRST), "word_rules": 1}]
-    )
-    return made
-
-
-def test_a_new_image_says_by_which_rules_its_words_were_counted(studio):
-    (id,) = studio.collecting.collect([PROMPT], 1, steps=STEPS)
-    row = studio.store.samples.get(id)
     assert (row["word_rules"], row["n_words"]) == (CURRENT, len(units(PROMPT)))
+    earlier = {**row, "id": f"{id[:8]}-first", "n_words": len(FIRST), "word_rules": 1}
+    return studio.store.samples.add([earlier])[0]
+
+
+def test_a_score_of_a_word_trains_the_unit_that_it_is_part_of(studio, first):
+    studio.scoring.score([first])
+    for index in studio.store.scores.current(first):
+        studio.annotation.correct(first, index, 1 if FIRST[index] == "left" else 8, "Ann")
+    (sample,) = datasets.store_samples(studio, studio.store.labels.current(), 1.0).samples
+    texts = {word.index: word.text for word in units(PROMPT)}
+    assert {texts[i]: digit for i, (digit, _) in sample.labels.items()} == {
+        "red": 8, "circle": 8, "to the left of": 1, "blue": 8, "square": 8, "nothing else": 8,
+    }  # fmt: skip
+    kept = replay.gather(studio, features=False)
+    assert kept.rules == CURRENT and sorted(kept.word.tolist()) == sorted(sample.labels)
+    meta = {
+        name: value for name, value in kept.meta.items() if name != "word_rules"
+    }  # as kept by earlier rules
+    places = np.array([i for i, word in enumerate(units(PROMPT, 1)) if word.scored])
+    (again,) = replace(kept, word=places, meta=meta).samples(np.array([0]))
+    assert sorted(again.labels) == sorted(sample.labels)
 
 
 def test_an_image_is_shown_scored_and_corrected_by_the_rules_it_was_stored_with(studio, first):
@@ -41,31 +53,6 @@ def test_an_image_is_shown_scored_and_corrected_by_the_rules_it_was_stored_with(
     studio.annotation.correct(first, FIRST.index("left"), 3, "Ann")
     with pytest.raises(ValueError, match="carries no score"):
         studio.annotation.correct(first, FIRST.index("to"), 3, "Ann")
-
-
-def test_a_score_of_a_word_trains_the_unit_that_it_is_part_of(studio, first):
-    studio.scoring.score([first])
-    for index in studio.store.scores.current(first):
-        studio.annotation.correct(first, index, 1 if FIRST[index] == "left" else 8, "Ann")
-    used = datasets.store_samples(studio, studio.store.labels.current(), 1.0)
-    (sample,) = used.samples
-    texts = {word.index: word.text for word in units(PROMPT)}
-    assert {texts[i]: digit for i, (digit, _) in sample.labels.items()} == {
-        "red": 8, "circle": 8, "to the left of": 1, "blue": 8, "square": 8, "nothing else": 8,
-    }  # fmt: skip
-    kept = replay.gather(studio, features=False)
-    assert kept.rules == CURRENT
-    assert sorted(kept.word.tolist()) == sorted(sample.labels)
-
-
-def test_kept_labels_of_earlier_rules_train_the_units_of_today(studio, first):
-    studio.scoring.score([first])
-    kept = replay.gather(studio, features=False)
-    places = [i for i, word in enumerate(units(PROMPT, 1)) if word.scored]
-    meta = {name: value for name, value in kept.meta.items() if name != "word_rules"}
-    kept = replace(kept, word=np.array(places), meta=meta)
-    (sample,) = kept.samples(np.array([0]))
-    assert sorted(sample.labels) == [word.index for word in units(PROMPT) if word.scored]
 
 
 def test_a_kind_is_that_of_the_rules_of_the_image():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from studio.components import notices
 from studio.images.views import Pair, SampleView, WordView
 from studio.pages import compare
@@ -14,22 +12,21 @@ def view(total: float | None, path: str | None = "there.png", scored: int = 1) -
     return SampleView("id", "a prompt", 1, "projected", 1.0, 2, 4.0, path, words, total)
 
 
-def test_a_change_has_its_direction_in_a_sign_as_well():
+def test_a_change_has_its_direction_in_a_sign_as_well_and_none_is_no_plus_nought():
     assert "▲ +1.5" in compare.total(view(6.5), view(5.0))
     assert "▼ −1.5" in compare.total(view(5.0), view(6.5))
     assert "= 0" in compare.total(view(5.0), view(5.0))
-
-
-def test_means_of_other_words_are_not_compared():
-    assert compare.gain(Pair(1, view(5.0), view(6.0, scored=2))) is None
+    said = compare.summary([Pair(1, view(5.0), view(5.0)), Pair(2, view(5.0), view(5.01))])
+    assert "over 2 seeds the projector does not change the mean score: better on 0, worse on 0." in said
+    assert compare.gain(Pair(1, view(5.0), view(6.0, scored=2))) is None  # means of other words
     assert compare.summary([Pair(1, view(5.0), None)]) == ""
 
 
-def test_no_change_over_the_seeds_is_no_plus_nought():
-    said = compare.summary([Pair(1, view(5.0), view(5.0)), Pair(2, view(5.0), view(5.01))])
-    assert said.startswith(
-        "By the VLM, over 2 seeds the projector does not change the mean score: better on 0, worse on 0."
-    )
+def test_prompt_and_seeds_come_back_as_they_were_asked_and_anything_else_as_nothing():
+    assert compare.interrupted(["a red star", "7, 8"]) == ["a red star", "7, 8"]
+    assert len(compare.interrupted(["x" * 5000, "7"])[0]) == compare.LONGEST_PROMPT
+    for kept in (None, "a red star", [], ["a red star"], ["a red star", 7], {"prompt": "a"}):
+        assert compare.interrupted(kept) == []
 
 
 def test_an_empty_side_says_why_and_what_to_do():
@@ -51,13 +48,3 @@ def test_every_notice_is_text_and_never_markup():
     ):
         assert "<img" not in made
     assert notices.notice("") == notices.waiting("") == ""
-
-
-def test_prompt_and_seeds_come_back_as_they_were_asked():
-    assert compare.interrupted(["a red star", "7, 8"]) == ["a red star", "7, 8"]
-    assert len(compare.interrupted(["x" * 5000, "7"])[0]) == compare.LONGEST_PROMPT
-
-
-@pytest.mark.parametrize("kept", [None, "a red star", [], ["a red star"], ["a red star", 7], {"prompt": "a"}])
-def test_anything_else_that_a_browser_keeps_counts_as_nothing(kept):
-    assert compare.interrupted(kept) == []

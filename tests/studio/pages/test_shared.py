@@ -61,9 +61,12 @@ def test_only_an_administrator_manages_where_there_are_any_and_looking_takes_nob
         assert shared.manages(ruled, root) and shared.manages(ruled, root)
         assert not shared.manages(ruled, kept("Root"))
     assert not shared.manages(ruled, root)
-    ruled.settings = dataclasses.replace(ruled.settings, admins="")
-    assert all(shared.manages(ruled, one) for one in (ann, None, ""))
     assert [one["name"] for one in ruled.store.people.find()] == ["Root"]
+    ruled.settings = dataclasses.replace(ruled.settings, admins="", annotate="nobody")
+    assert all(shared.manages(ruled, one) for one in (ann, None, ""))
+    with pytest.raises(ValueError, match="read-only") as refused:
+        shared.writer(ruled, ann)
+    assert not isinstance(refused.value, NotYet)  # what nobody can end is no refusal for now
 
 
 def test_an_administrators_name_is_not_whose_browser_says_so_first(ruled, token_shown):
@@ -78,13 +81,6 @@ def test_an_administrators_name_is_not_whose_browser_says_so_first(ruled, token_
         NotYet, match="administrator's"
     ):  # so what they send is kept: a restart made another token
         shared.writer(ruled, root)
-
-
-def test_what_nobody_can_end_is_no_refusal_for_now(studio):
-    studio.settings = dataclasses.replace(studio.settings, annotate="nobody")
-    with pytest.raises(ValueError, match="read-only") as refused:
-        shared.writer(studio, kept("ann"))
-    assert not isinstance(refused.value, NotYet)
 
 
 def test_who_writes_nothing_may_restore_a_damaged_store_whose_name_cannot_be_noted(studio):

@@ -5,19 +5,9 @@ import pytest
 
 from data.prompts import load
 from studio.training import calibration, replay, stages
-from tests.tiny import STEPS, change_settings
+from tests.tiny import STEPS
 
-REWARD = {"reward_steps": 2, "reward_batch": 8, "pictures": False}
-
-
-@pytest.fixture
-def calibrated(labelled, tmp_path):
-    """A studio with labels kept beside its models and a calibrator in use, learned from the corrections."""
-    settings = change_settings(labelled, labels=tmp_path / "labels")
-    replay.gather(labelled).save(settings.labels)
-    run = labelled.training.train("calibrator", {"corrections_needed": 20})
-    labelled.runs.promote(run["id"], "Ann", force=True)
-    return labelled
+REWARD = {"foresight_steps": 0, "reward_steps": 1, "reward_batch": 8, "pictures": False}
 
 
 @pytest.fixture
@@ -33,18 +23,9 @@ def seen(monkeypatch):
     return found
 
 
-def kinds_at(kept):
-    """The kind of each word of the labels kept with the models."""
-    return np.array(
-        [
-            calibration.kinds_of(kept.prompts[kept.prompt[s]])[kept.word[n]]
-            for s in range(len(kept))
-            for n in range(kept.first[s], kept.first[s + 1])
-        ]
-    )
-
-
-def test_a_reward_run_sees_kept_labels_as_the_calibrator_in_use_does(calibrated, seen):
+def test_a_reward_run_sees_kept_labels_as_the_calibrator_in_use_does_unless_it_does_not_want_to(
+    calibrated, seen
+):
     used = calibrated.models.using("calibrator")
     metrics = calibrated.runs.get(used.run)["metrics"]
     assert metrics["fitted"] and metrics["kinds"]
@@ -53,54 +34,47 @@ def test_a_reward_run_sees_kept_labels_as_the_calibrator_in_use_does(calibrated,
     raw = replay.Replay.load(calibrated.settings.labels)
     given, labels = seen[0]
     moved = np.abs(given.distribution - raw.distribution).max(-1) > 1e-6
-    kinds = kinds_at(raw)
+    kinds = np.array([
+        calibration.kinds_of(raw.prompts[raw.prompt[s]])[raw.word[n]]
+        for s in range(len(raw)) for n in range(raw.first[s], raw.first[s + 1])
+    ])  # fmt: skip
     assert not moved[~np.isin(kinds, metrics["kinds"])].any()
     assert moved[np.isin(kinds, metrics["kinds"])].any()
     expected = calibration.rescored(raw, used.model, metrics).distribution
     assert np.array_equal(given.distribution, expected) and np.allclose(expected.sum(-1), 1, atol=1e-5)
     assert run["metrics"]["labels"]["replay"] > 0 and len(labels.validation)
-
-
-def test_a_run_that_does_not_want_calibrated_scores_sees_kept_labels_as_they_are(calibrated, seen):
     run = calibrated.training.train("reward", {**REWARD, "calibrated": False})
     assert not run["labels"]["filter"]["include_calibrated"]
     assert "calibrated" not in run["metrics"]["labels"]
-    raw = replay.Replay.load(calibrated.settings.labels)
-    assert np.array_equal(seen[0][0].distribution, raw.distribution)
+    assert np.array_equal(seen[1][0].distribution, raw.distribution)
 
 
 def test_what_is_scored_after_a_calibrator_is_in_use_is_learned_as_it_says(calibrated, seen):
     ids = calibrated.collecting.collect(load("shapes_train", 12)[6:], 1, steps=STEPS)
     calibrated.scoring.score(ids)
     metrics = calibrated.runs.get(calibrated.models.using("calibrator").run)["metrics"]
-    rows = {
-        include: {
-            (row["sample"], row["word_index"]): row
-            for row in calibrated.store.labels.current(ids=ids, include_calibrated=include)
-        }
-        for include in (True, False)
-    }
-    said = {at: row for at, row in rows[True].items() if row["source"] == "calibrated"}
-    assert said and {row["source"] for row in rows[False].values()} == {"vlm"}
-    for at, row in rows[True].items():
-        kind = calibration.kinds_of(row["prompt"])[at[1]]
+    with_it, without = (
+        calibrated.store.labels.current(ids=ids, include_calibrated=include) for include in (True, False)
+    )
+    assert {row["source"] for row in without} == {"vlm"}
+    for row in with_it:
+        kind = calibration.kinds_of(row["prompt"])[row["word_index"]]
         assert (row["source"] == "calibrated") == (kind in metrics["kinds"])
+    said = [row for row in with_it if row["source"] == "calibrated"]
     run = calibrated.training.train("reward", {**REWARD, "replay": 0})
-    assert run["metrics"]["labels"]["calibrated"] == len(said)
-    train = seen[0][1].train
-    (sample, index), row = next(iter(said.items()))
-    (info,) = calibrated.store.samples.find(ids=[sample])
+    assert run["metrics"]["labels"]["calibrated"] == len(said) > 0
+    train, row = seen[0][1].train, said[0]
+    (info,) = calibrated.store.samples.find(ids=[row["sample"]])
     place = train.texts.prompts.index(info["prompt"])
     (at,) = ((train.item == place) & (train.seeds == info["seed"])).nonzero()[:, 0].tolist()
-    assert np.allclose(train.target[at, index].numpy(), row["distribution"], atol=1e-5)
+    assert np.allclose(train.target[at, row["word_index"]].numpy(), row["distribution"], atol=1e-5)
 
 
 def test_words_that_an_imported_store_counts_in_another_way_keep_nobody_from_training(labelled):
     (like,) = labelled.store.samples.find(split="train", limit=1)
     columns = {name: value for name, value in like.items() if name not in ("id", "seq", "entropy")}
-    (strange,) = labelled.store.samples.add(
-        [{**columns, "n_words": 90, "image_path": None, "image_sha256": None}]
-    )
+    strange = {**columns, "n_words": 90, "image_path": None, "image_sha256": None}
+    (strange,) = labelled.store.samples.add([strange])
     vlm = labelled.store.scores.current(like["id"])[1]["vlm"]
     said = {name: vlm[name] for name in ("distribution", "scorer", "scorer_version")}
     labelled.store.scores.add([{"sample": strange, "word_index": 80, "source": "vlm", **said}])

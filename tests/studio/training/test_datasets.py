@@ -14,17 +14,71 @@ def made(**other):
     return {**OWN, **WHERE, **other}
 
 
-def test_the_way_that_most_images_were_made_in_is_trained_on():
+def test_the_way_that_most_images_were_made_in_is_trained_on_and_of_two_as_common_the_studios_own():
     assert sampling_of([made(steps=4)] * 3 + [made()] * 2, OWN) == {**OWN, "steps": 4}
     assert sampling_of([made(), made(sampler="Euler"), made(sampler="Euler")], OWN)["sampler"] == "Euler"
-
-
-def test_of_two_ways_as_common_the_studios_own_is_taken_in_any_order():
-    both = [made(), made(guidance=7.0)]
-    assert sampling_of(both, OWN) == sampling_of(both[::-1], OWN) == OWN
-    others = [made(steps=4), made(steps=8)]
+    both, others = [made(), made(guidance=7.0)], [made(steps=4), made(steps=8)]
+    assert sampling_of(both, OWN) == sampling_of(both[::-1], OWN) == sampling_of([], OWN) == OWN
     assert sampling_of(others, OWN) == sampling_of(others[::-1], OWN)
-    assert sampling_of([], OWN) == OWN
+    silent = [made(sampler=""), made(sampler=""), made(sampler="DDIM")]  # on their scheduler: they are kept
+    assert sampling_of(silent, OWN) == OWN and usable(silent, {**WHERE, **OWN}) == (silent, {})
+
+
+def test_of_an_image_judged_in_part_only_what_the_scorer_said_is_kept():
+    rows = [{"sample": s, "source": source} for s in "ab" for source in ("vlm", "human", "confirmed")]
+    kept, left = judged_rows(rows, {"a"})
+    assert kept == [*rows[:3], rows[3]] and left == {PARTLY: 1}
+    assert judged_rows(rows, {"a", "b"}) == (rows, {})
+    why = "people's scores of 1 image of which other words were neither scored nor confirmed"
+    assert why in left_out_said(left) and left_out_said({}) == ""
+
+
+def labels(studio, snapshot=None):
+    given = {
+        "correction_weight": 10.0,
+        "replay": None,
+        "replay_samples": 0,
+        "seed": 0,
+        "with_pictures": False,
+    }
+    return labels_for(studio, snapshot or studio.store.labels.snapshot(split="train"), **given)
+
+
+def test_a_run_says_what_it_left_out_and_reads_a_snapshot_with_the_judgements_of_its_time(scored):
+    store = scored.store
+    ids = scored.collecting.collect(load("shapes_train", 3, "small"), 1, steps=STEPS + 1, first_seed=900)
+    scored.scoring.score(ids)
+    first = scored.annotation.next("Ann")
+    index = next(w.index for w in first.words if w.scored)
+    scored.annotation.correct(first.id, index, 3, "Ann")
+    found = labels(scored)
+    assert "human" not in found.counts and found.left_out == {
+        f"made with {STEPS + 1} steps, others with {STEPS} steps": 3, PARTLY: 1,
+    }  # fmt: skip
+    scored.annotation.submit(first.id, "Ann")
+    then = store.labels.snapshot(split="train")
+    found = labels(scored)
+    words = sum(w.scored for w in first.words)
+    assert (found.counts["human"], found.counts["confirmed"]) == (1, words - 1)
+    assert PARTLY not in found.left_out
+    assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 3)
+    run = scored.training.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
+    assert run["metrics"]["left_out"] == found.left_out
+    assert left_out_said(found.left_out) in run["metrics"]["note"]
+    scored.annotation.undo("Ann")
+    assert labels(scored, then).counts["confirmed"] == words - 1
+    assert "confirmed" not in labels(scored).counts
+    # those of a projector whose folder was taken away, and of a method that starts elsewhere than at its seed
+    row = {
+        k: v for k, v in store.samples.find(limit=1, newest=False)[0].items() if k not in ("seq", "created")
+    }
+    gone = {"method": "projected", "projector_run": store.runs.new("projector", {}), "strength": 1.0}
+    for i, more in enumerate([gone, {"method": "best-noise-of-8"}] * 2):
+        store.samples.add([{**row, "id": f"made-{i}", "seed": 1000 + i, **more}])
+        store.scores.set(f"made-{i}", 1, 3, "Ann", word=row["prompt"].split()[1])
+        store.queue.submit(f"made-{i}", "Ann")
+    said = left_out_said(labels(scored).left_out)
+    assert "2 made by best-noise-of-8; 2 made from the noise of a projector that is gone" in said
 
 
 @pytest.mark.parametrize(
@@ -44,83 +98,3 @@ def test_an_image_made_in_another_way_is_left_out_and_counted_with_the_reason(ot
     kept, left = usable(samples, {**WHERE, **OWN})
     assert (kept, left) == ([samples[0]], {why: 2})
     assert left_out_said(left) == f"Labelled images that were left out: 2 {why}."
-
-
-def test_an_image_that_does_not_say_its_scheduler_is_kept():
-    samples = [made(sampler=""), made(sampler=""), made(sampler="DDIM")]
-    assert sampling_of(samples, OWN) == OWN
-    assert usable(samples, {**WHERE, **OWN}) == (samples, {})
-
-
-def test_of_an_image_judged_in_part_only_what_the_scorer_said_is_kept():
-    rows = [{"sample": s, "source": source} for s in "ab" for source in ("vlm", "human", "confirmed")]
-    kept, left = judged_rows(rows, {"a"})
-    assert kept == [*rows[:3], rows[3]] and left == {PARTLY: 1}
-    assert judged_rows(rows, {"a", "b"}) == (rows, {})
-    assert (
-        "people's scores of 1 image of which other words were neither scored nor confirmed"
-        in left_out_said(left)
-    )
-    assert left_out_said({}) == ""
-
-
-def labels(studio, **options):
-    given = {
-        "correction_weight": 10.0,
-        "replay": None,
-        "replay_samples": 0,
-        "seed": 0,
-        "with_pictures": False,
-    }
-    return labels_for(studio, studio.store.labels.snapshot(split="train"), **{**given, **options})
-
-
-def test_a_run_says_what_it_left_out(scored):
-    ids = scored.collecting.collect(load("shapes_train", 3, "small"), 1, steps=STEPS + 1, first_seed=900)
-    scored.scoring.score(ids)
-    first = scored.annotation.next("Ann")
-    index = next(w.index for w in first.words if w.scored)
-    scored.annotation.correct(first.id, index, 3, "Ann")
-    found = labels(scored)
-    assert "human" not in found.counts and found.left_out == {
-        f"made with {STEPS + 1} steps, others with {STEPS} steps": 3, PARTLY: 1,
-    }  # fmt: skip
-    scored.annotation.submit(first.id, "Ann")
-    found = labels(scored)
-    words = sum(w.scored for w in first.words)
-    assert (found.counts["human"], found.counts["confirmed"]) == (1, words - 1)
-    assert PARTLY not in found.left_out
-    assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 3)
-    run = scored.training.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
-    assert run["metrics"]["left_out"] == found.left_out
-    assert left_out_said(found.left_out) in run["metrics"]["note"]
-
-
-def test_a_snapshot_is_read_with_the_judgements_of_its_time(scored):
-    first = scored.annotation.next("Ann")
-    scored.annotation.submit(first.id, "Ann")
-    then = scored.store.labels.snapshot(split="train")
-    scored.annotation.undo("Ann")
-    given = {"correction_weight": 1.0, "replay": None, "replay_samples": 0, "seed": 0, "with_pictures": False}
-    assert labels_for(scored, then, **given).counts["confirmed"] == sum(w.scored for w in first.words)
-    assert "confirmed" not in labels(scored).counts
-
-
-def test_images_whose_noise_cannot_be_had_again_are_counted_with_the_reason(scored, tmp_path):
-    """Those of a projector whose folder was taken away, and those of a method that starts elsewhere than at its seed."""
-    store = scored.store
-    like = store.samples.find(limit=1)[0]
-    run = store.runs.new("projector", {})
-    for i, more in enumerate(
-        [{"method": "projected", "projector_run": run, "strength": 1.0}, {"method": "best-noise-of-8"}] * 2
-    ):
-        row = {k: v for k, v in like.items() if k not in ("seq", "created")}
-        store.samples.add([{**row, "id": f"made-{i}", "seed": 1000 + i, **more}])
-        store.scores.set(f"made-{i}", 1, 3, "Ann", word=like["prompt"].split()[1])
-        store.queue.submit(f"made-{i}", "Ann")
-    found = labels(scored).left_out
-    assert found["made from the noise of a projector that is gone"] == 2
-    assert found["made by best-noise-of-8"] == 2
-    assert "2 made by best-noise-of-8; 2 made from the noise of a projector that is gone" in left_out_said(
-        found
-    )

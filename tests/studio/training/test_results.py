@@ -4,7 +4,6 @@ import shutil
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from data.prompts import load
 from studio.pages.train.run import result_html
@@ -20,40 +19,33 @@ def heldout(low=-0.007, high=0.101, **seeds):
 
 
 def test_the_result_is_a_sentence_about_seeds_with_the_half_width_of_its_interval():
-    first, what, much = seeds_said(heldout())
+    first, what, much = seeds_said({**heldout(), "images": 192})
     assert first == "Of 60 seeds that were broken before, 14 are whole now; 5 that were whole are broken."
     assert what.endswith("by the detector.")
-    assert much.startswith("Whole images: +4.7 points, ± 5.4: that is within what chance does.")
-    told = seeds_said({**heldout(), "images": 192})[2]
-    assert told.endswith("what chance does. To tell 3 points takes about 700 images, not 192.")
+    assert much == (
+        "Whole images: +4.7 points, ± 5.4: that is within what chance does. To tell 3 points takes about 700 images, not 192."
+    )
+    assert seeds_said(heldout())[2].endswith("what chance does.")
     assert seeds_said(heldout(low=0.01))[2].endswith("clear of chance.")
     one = seeds_said(heldout(broken=1, mended=1, spoiled=1))[0]
     assert one == "Of 1 seed that was broken before, 1 is whole now; 1 that was whole is broken."
     assert seeds_said({"judge": "scorer", "difference": {}}) == []
 
 
-def test_seeds_are_counted_in_pairs_and_what_nobody_could_judge_is_left_out():
+def test_seeds_are_counted_in_pairs_and_of_those_that_changed_both_sorts_are_shown():
     before = [np.array([0, 0, 1, np.nan]), np.array([1.0, 0, 1, 1])]
-    after = [np.array([1, 0, 0, 1]), np.array([1, 1, np.nan, 0.0])]
+    after = [np.array([1, 0, 0, 1]), np.array([1, 1, np.nan, 0.0])]  # what nobody could judge is left out
     found = change(["a", "b"], [[1, 2, 3, 4], [5, 6, 7, 8]], before, after)
-    assert {name: found[name] for name in ("broken", "whole", "mended", "spoiled")} == {
-        "broken": 3, "whole": 3, "mended": 2, "spoiled": 2,
-    }  # fmt: skip
-    assert {(one["seed"], one["whole"]) for one in found["changed"]} == {
-        (1, True),
-        (6, True),
-        (3, False),
-        (8, False),
-    }
-
-
-@pytest.mark.parametrize(("mended", "spoiled"), [(14, 5), (0, 9), (9, 0), (1, 40), (40, 1), (2, 2), (0, 0)])
-def test_what_is_shown_is_of_both_sorts_where_there_are_both(mended, spoiled):
-    before = [np.array([0.0] * mended + [1.0] * spoiled)]
-    after = [1 - before[0]]
-    found = change(["a"], [list(range(mended + spoiled))], before, after)["changed"]
-    assert len(found) == min(SHOWN_SEEDS, mended + spoiled)
-    assert {one["whole"] for one in found} == ({True} if mended else set()) | ({False} if spoiled else set())
+    assert [found[name] for name in ("broken", "whole", "mended", "spoiled")] == [3, 3, 2, 2]
+    changed = {(one["seed"], one["whole"]) for one in found["changed"]}
+    assert changed == {(1, True), (6, True), (3, False), (8, False)}
+    for mended, spoiled in ((14, 5), (0, 9), (9, 0), (1, 40), (40, 1), (2, 2), (0, 0)):
+        before = np.array([0.0] * mended + [1.0] * spoiled)
+        shown = change(["a"], [list(range(mended + spoiled))], [before], [1 - before])["changed"]
+        assert len(shown) == min(SHOWN_SEEDS, mended + spoiled)
+        assert {one["whole"] for one in shown} == ({True} if mended else set()) | (
+            {False} if spoiled else set()
+        )
 
 
 def test_a_run_says_whose_labels_chose_and_what_foresight_and_reader_see():

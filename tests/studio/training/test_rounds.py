@@ -13,6 +13,19 @@ def of_round(studio):
     return studio.store.samples.find(prompt_set="round")
 
 
+def test_a_stopped_round_goes_on_and_makes_nothing_twice_but_not_with_another_projector(studio, monkeypatch):
+    stop = threading.Event()
+    config = {"prompts": 2 * studio.settings.batch, "steps": STEPS}
+    run = studio.training.train("round", config, on_progress=lambda line: stop.set(), stop=stop)
+    assert run["state"] == "stopped" and len(of_round(studio)) < 2 * studio.settings.batch
+    with monkeypatch.context() as promoted:
+        promoted.setattr(studio.runs, "in_use", lambda: {"projector": "another"})
+        with pytest.raises(ValueError, match="start a new round"):
+            studio.training.train("round", run_id=run["id"])
+    done = studio.training.train("round", run_id=run["id"])
+    assert (done["state"], len(of_round(studio))) == ("done", 2 * studio.settings.batch)
+
+
 def test_a_round_makes_scores_and_offers_images_of_projected_noise(scored):
     run = scored.training.train("round", ROUND)
     made = of_round(scored)
@@ -34,21 +47,3 @@ def test_a_second_round_of_one_projector_takes_other_prompts_and_then_other_seed
     made = [(row["prompt"], row["seed"]) for row in of_round(studio)]
     assert len(made) == len(set(made)) == 3 + 2 + 3
     assert {prompt for prompt, _ in made} == set(few)
-
-
-def test_a_stopped_round_goes_on_and_makes_nothing_twice(studio):
-    stop = threading.Event()
-    config = {"prompts": 2 * studio.settings.batch, "steps": STEPS}
-    run = studio.training.train("round", config, on_progress=lambda line: stop.set(), stop=stop)
-    there = len(of_round(studio))
-    assert run["state"] == "stopped" and there < 2 * studio.settings.batch
-    done = studio.training.train("round", run_id=run["id"])
-    assert (done["state"], len(of_round(studio))) == ("done", 2 * studio.settings.batch)
-
-
-def test_a_round_of_another_projector_is_not_gone_on_with(studio, monkeypatch):
-    run = studio.training.train("round", ROUND, stop=lambda: True)
-    assert run["state"] == "stopped"
-    monkeypatch.setattr(studio.runs, "in_use", lambda: {"projector": "another"})
-    with pytest.raises(ValueError, match="start a new round"):
-        studio.training.train("round", run_id=run["id"])

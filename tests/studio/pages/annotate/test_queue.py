@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from studio.annotation.labelling import orders
 from studio.pages.annotate import queue
 from studio.pages.annotate.queue import (
@@ -18,32 +16,17 @@ from studio.pages.annotate.queue import (
 from tests.tiny import change_settings
 
 
-def test_a_wish_comes_back_as_it_was_made():
+def test_a_wish_comes_back_as_it_was_made_and_what_no_page_of_ours_would_keep_as_nothing():
     made = selection_of("newest", True, *("shapes" if name == "prompt_set" else "" for name in WISHES))
     assert read_selection(made) == Selection("newest", True, {"prompt_set": "shapes"})
+    for kept in (None, [], "x", {"order": "alphabet"}, {"blind": "yes"}, {"prompt": 7}, {"split": "heldout"}):
+        assert read_selection(kept) == Selection()
 
 
-@pytest.mark.parametrize(
-    "kept", [None, [], "x", {"order": "alphabet"}, {"blind": "yes"}, {"prompt": 7}, {"split": "heldout"}]
-)
-def test_what_no_page_of_ours_would_keep_counts_as_nothing(kept):
-    assert read_selection(kept) == Selection()
-
-
-def test_every_order_has_a_name_and_a_reason(scored):
+def test_every_order_has_a_name_and_a_reason_and_prompt_stays_with_one_until_it_is_done(scored):
     for order in orders():
         assert order in queue.ORDERS
         assert scored.annotation.why_next(order).startswith("Queue order: ")
-
-
-def test_filters_offer_what_the_store_has_and_everything(scored):
-    assert choices(scored, "prompt_set") == [("all", ""), ("shapes", "shapes")]
-    assert choices(scored, "method") == [("all", ""), ("no projector", "none")]
-    assert len(choices(scored, "prompt")) == 7
-    assert ("count", "count") in choices(scored, "kind")
-
-
-def test_the_order_prompt_stays_with_a_prompt_until_it_is_done(scored):
     first = scored.annotation.next("Ann", "prompt")
     scored.annotation.submit(first.id, "Ann")
     second = scored.annotation.next("Ann", "prompt", exclude=first.id)
@@ -52,11 +35,17 @@ def test_the_order_prompt_stays_with_a_prompt_until_it_is_done(scored):
     assert scored.annotation.next("Ann", "prompt", exclude=second.id).prompt != first.prompt
 
 
-def test_the_overlap_of_the_settings_bounds_how_many_are_given_an_image(scored, monkeypatch):
+def test_the_overlap_of_the_settings_bounds_how_many_are_given_an_image(scored):
     change_settings(scored, overlap=2)
-    first = scored.annotation.next("Ann").id
-    assert scored.annotation.next("Bea").id == first
-    assert scored.annotation.next("Cyd").id != first
+    first, second, third = (scored.annotation.next(who).id for who in ("Ann", "Bea", "Cyd"))
+    assert first == second != third
+
+
+def test_filters_offer_what_the_store_has_and_everything(scored):
+    assert choices(scored, "prompt_set") == [("all", ""), ("shapes", "shapes")]
+    assert choices(scored, "method") == [("all", ""), ("no projector", "none")]
+    assert len(choices(scored, "prompt")) == 7
+    assert ("count", "count") in choices(scored, "kind")
 
 
 def test_counts_are_taken_again_only_after_a_while(scored, monkeypatch):

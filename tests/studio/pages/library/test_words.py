@@ -42,24 +42,18 @@ def test_the_count_is_of_words_and_says_where_they_were_looked_for():
     assert [row["key"] for row in library_words.lines(found, "")["rows"]] == ["a", "b"]
 
 
-def test_labels_that_are_shown_without_gold_are_not_called_those_that_training_takes():
-    found = library_words.chosen(SAMPLES, WordFilter())
-    assert "caption" not in library_words.lines(found, "") and "training takes" in library_words.CAPTION
-    said = library_words.lines(found, "", golden=False)["caption"]
-    assert "without gold" in said and "training" not in said
-
-
-@pytest.mark.parametrize(
-    "given",
-    [("x" * 101, "", 0, 9, False, "images"), ("", "x", 0, 9, False, "images"), ("", "", 5, 4, False, "images"),
-     ("", "", -1, 9, False, "images"), ("", "", 0, 9, False, "x"), (7, "", 0, 9, False, "images")],
-)  # fmt: skip
-def test_what_cannot_be_asked_is_refused_in_a_sentence(given):
-    with pytest.raises(ValueError, match=r"\.$"):
-        WordFilter.read(*given)
-
-
-def test_what_a_page_sends_is_read():
+def test_what_a_page_sends_is_read_and_what_cannot_be_asked_is_refused_in_a_sentence():
     assert WordFilter.read(" Red ", None, "2", "9", True, "apart") == WordFilter(
         "red", "", 2, 9, True, "apart"
     )
+    good = {"word": "", "kind": "", "low": 0, "high": 9, "differs": False, "order": "images"}
+    for wrong in (
+        {"word": "x" * 101},
+        {"kind": "x"},
+        {"low": 5, "high": 4},
+        {"low": -1},
+        {"order": "x"},
+        {"word": 7},
+    ):
+        with pytest.raises(ValueError, match=r"\.$"):
+            WordFilter.read(*{**good, **wrong}.values())

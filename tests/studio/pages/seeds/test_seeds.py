@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from types import SimpleNamespace
 
@@ -19,19 +20,17 @@ METHODS = [
 ]
 
 
+def view(asked):
+    return GridView("g", asked.prompt, asked.seeds, asked.variants, "done", "", 0, asked.total, None, [])
+
+
 def test_a_grid_fills_the_form_so_that_the_same_grid_comes_of_it():
     asked = check_grid("a red star", "1-3, 9", ["none", "projected:r1"], "0.5,1", "3,5", "10")
-    view = GridView("g", asked.prompt, asked.seeds, asked.variants, "done", "", 0, asked.total, None, [])
-    fields = seeds_form.of_grid(view, METHODS)
+    fields = seeds_form.of_grid(view(asked), METHODS)
     assert fields[:3] == ["a red star", "1-3, 9", ["none", "projected:r1"]]
-    assert check_grid(*fields) == asked
-    assert fields[6:] == ["", ""]  # the model's own
-
-
-def test_the_projector_in_use_is_chosen_by_its_plain_name():
-    variant = Variant("projected", "projected", "shipped", 1.0)
-    view = GridView("g", "a red star", [1], [variant], "done", "", 0, 1, None, [])
-    assert seeds_form.of_grid(view, METHODS)[2] == ["projected"]
+    assert check_grid(*fields) == asked and fields[6:] == ["", ""]  # the model's own
+    in_use = dataclasses.replace(asked, variants=[Variant("projected", "projected", "shipped", 1.0)])
+    assert seeds_form.of_grid(view(in_use), METHODS)[2] == ["projected"]
 
 
 def test_a_picture_fills_the_form_beside_the_same_without_projector():
@@ -40,26 +39,28 @@ def test_a_picture_fills_the_form_beside_the_same_without_projector():
     fields = seeds_form.of_picture(told, METHODS)
     assert fields == ["a red star", "7", ["none", "projected:r1"], "0.5", "4", "20", "64", "64"]
     check_grid(*fields)
-
-
-def test_a_picture_that_says_no_seed_leaves_the_first_ones():
     fields = seeds_form.of_picture({"prompt": "a red star", "seed": None}, METHODS)
     assert fields[1:3] == ["1-8", ["none"]]
     check_grid(*fields)
 
 
-def test_randomise_keeps_how_many_seeds_there_are():
+def test_randomise_keeps_how_many_seeds_there_are_and_the_plan_counts_the_images():
     found = seeds_form.drawn_anew("3, 8-10", random.Random(0))
     assert len(check_grid("red", found, ["none"]).seeds) == 4
     assert "-" not in seeds_form.drawn_anew("5", random.Random(0))
     assert len(check_grid("red", seeds_form.drawn_anew("what"), ["none"]).seeds) == seeds_form.MANY
-
-
-def test_the_plan_counts_the_images_or_says_what_is_wrong_as_text():
     said = seeds_form.planned("a red star", "1-4", ["none", "projected"], "0.5,1")
     assert "4 seeds × 3 columns = 12 images" in said
     wrong = seeds_form.planned("a red star", "<b>x</b>", ["none"])
     assert "<b>" not in wrong and "seeds" in wrong
+
+
+def test_a_link_that_can_be_no_id_gets_a_sentence():
+    asked, given = SimpleNamespace(query_params={"grid": " abc "}), {}
+    assert linked(asked, "grid") == "abc" and linked(SimpleNamespace(query_params=given), "grid") == ""
+    asked.query_params["grid"] = "x" * 65
+    with pytest.raises(ValueError, match="copy the whole link"):
+        linked(asked, "grid")
 
 
 class Votes:
@@ -84,10 +85,7 @@ class Votes:
 def test_a_vote_that_comes_twice_counts_once_and_the_methods_are_told_at_the_end():
     studio = Votes()
     sittings = Sittings(studio)
-    view = GridView(
-        "g", "a red star", [1, 2], [Variant("none"), Variant("projected")], "done", "", 4, 4, None, []
-    )
-    first = sittings.begin(view, 0, 1, "ann")
+    first = sittings.begin(view(check_grid("a red star", "1-2")), 0, 1, "ann")
     assert not any("projected" in str(value) for value in first.values())
     second = sittings.cast(first["round"], first["token"], "left")
     again = sittings.cast(first["round"], first["token"], "right")
@@ -97,13 +95,3 @@ def test_a_vote_that_comes_twice_counts_once_and_the_methods_are_told_at_the_end
     assert (last["over"], last["result"]["names"]) == (True, ["none", "projected"])
     with pytest.raises(ValueError, match="begin again"):
         sittings.cast("unknown", "token", "left")
-
-
-def test_a_link_that_can_be_no_id_gets_a_sentence():
-    def asked(**given):
-        return SimpleNamespace(query_params=given)
-
-    assert linked(asked(), "grid") == ""
-    assert linked(asked(grid=" abc "), "grid") == "abc"
-    with pytest.raises(ValueError, match="copy the whole link"):
-        linked(asked(grid="x" * 65), "grid")

@@ -13,26 +13,25 @@ from studio.pages.train import run as run_page
 
 
 @pytest.fixture
-def calibrated(labelled):
-    run = labelled.training.train("calibrator", {"corrections_needed": 20})
-    assert run["metrics"]["fitted"]
-    return labelled, run
+def calibrated_run(calibrated):
+    return calibrated, calibrated.runs.find(kind="calibrator")[0]
 
 
 @pytest.fixture
-def values(calibrated):
+def values(calibrated_run):
     """What the page of a run is filled with."""
     with gr.Blocks():
-        return run_page.build(calibrated[0], gr.State(""), Rights(calibrated[0])).values
+        return run_page.build(calibrated_run[0], gr.State(""), Rights(calibrated_run[0])).values
 
 
-def test_the_page_of_a_calibrator_can_be_opened_and_its_card_has_figures_without_bounds(calibrated, values):
-    studio, run = calibrated
+def test_the_page_of_a_calibrator_can_be_opened_and_its_card_has_figures_without_bounds(
+    calibrated_run, values
+):
+    studio, run = calibrated_run
     heldout = run["metrics"]["heldout"]
     assert heldout["after"]["words"]["low"] is None
-    card = next(
-        value for value in values(run["id"]).values() if isinstance(value, str) and "## Measured" in value
-    )
+    texts = [value for value in values(run["id"]).values() if isinstance(value, str)]
+    (card,) = [text for text in texts if "## Measured" in text]
     assert (
         f"| log-likelihood of a label, nats a word | {heldout['before']['words']['estimate']:.3f} | " in card
     )
@@ -40,8 +39,8 @@ def test_the_page_of_a_calibrator_can_be_opened_and_its_card_has_figures_without
     assert runs.change(run).endswith(" nats")
 
 
-def test_a_card_that_fails_says_so_in_its_place_and_leaves_the_page(calibrated, values, monkeypatch):
-    studio, run = calibrated
+def test_a_card_that_fails_says_so_in_its_place_and_leaves_the_page(calibrated_run, values, monkeypatch):
+    studio, run = calibrated_run
 
     def fails(run_id):  # stands for any figure that a card cannot show
         raise TypeError("unsupported format string")
@@ -52,9 +51,9 @@ def test_a_card_that_fails_says_so_in_its_place_and_leaves_the_page(calibrated, 
 
 
 def test_a_packed_run_lies_in_the_folder_that_is_swept_once_however_often_it_is_asked_for(
-    calibrated, monkeypatch, tmp_path
+    calibrated_run, monkeypatch, tmp_path
 ):
-    studio, run = calibrated
+    studio, run = calibrated_run
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "kept"))
     with gr.Blocks() as page:
         run_page.build(studio, gr.State(""), Rights(studio))
