@@ -12,9 +12,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,10 @@ def by_command(home: Path, table: Path) -> Callable[[bool], str]:
             "--who",
             "importer",
         ]
-        done = subprocess.run(  # what it says is printed, whether it went well or not
-            [*command, *(["--dry-run"] if dry else [])], env={**os.environ, "STUDIO_HOME": str(home)},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        command += ["--dry-run"] if dry else []
+        env = {**os.environ, "STUDIO_HOME": str(home)}
+        # what it says is printed, whether it went well or not
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         return (done.stdout + done.stderr).strip().splitlines()[0]
 
     return take
@@ -69,11 +69,8 @@ def by_page(url: str, table: Path) -> Callable[[bool], str]:
     given = {"path": there, "orig_name": table.name, "meta": {"_type": "gradio.FileData"}}
     config = http.get("/config").json()
     ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-    events = {
-        event["targets"][0][0]: event
-        for event in config["dependencies"]
-        if event["targets"] and event["targets"][0][1] == "click"
-    }
+    clicks = [e for e in config["dependencies"] if e["targets"] and e["targets"][0][1] == "click"]
+    events = {event["targets"][0][0]: event for event in clicks}
 
     def take(dry: bool) -> str:
         event = events[ids["import-look" if dry else "import-take"]]
@@ -107,28 +104,17 @@ def main() -> None:
         while not waiter.ask("status")["ready"]:
             time.sleep(0.5)
         take = by_page(app.url, table) if given.page else by_command(home, table)
-        for name, act in (
-            ("nothing beside", lambda: time.sleep(20)),
-            ("dry run", lambda: take(True)),
-            ("import", lambda: take(False)),
-        ):
-            ended, said = threading.Event(), []
-
-            def beside(
-                act: Callable[[], Any] = act, ended: threading.Event = ended, said: list = said
-            ) -> None:
-                try:
-                    said.append(act())
-                finally:
-                    ended.set()
-
-            thread = threading.Thread(target=beside)
-            began = time.monotonic()
-            thread.start()
-            people = run(Page, app.url, given.clients, 3600, 1.0, stop=ended.is_set)
-            thread.join()
-            print(report(f"{name} ({count:,} scores)", people, store, time.monotonic() - began))
-            print(f"  {said[0]}" if said[0] else "", flush=True)
+        acts = {
+            "nothing beside": lambda: time.sleep(20),
+            "dry run": lambda: take(True),
+            "import": lambda: take(False),
+        }
+        with ThreadPoolExecutor(1) as pool:
+            for name, act in acts.items():
+                began, beside = time.monotonic(), pool.submit(act)
+                people = run(Page, app.url, given.clients, 3600, 1.0, stop=beside.done)
+                print(report(f"{name} ({count:,} scores)", people, store, time.monotonic() - began))
+                print(f"  {beside.result() or ''}", flush=True)
     finally:
         stop_app(app)
 
