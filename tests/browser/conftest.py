@@ -139,6 +139,7 @@ def stop_app(app: App) -> None:
             continue
     app.process.terminate()
     app.process.wait(timeout=30)
+    app.process.kill()
 
 
 @contextmanager
@@ -238,6 +239,11 @@ def ready(page) -> None:
 
 def tab(page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
+
+
+def press(page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
 
 
 def field(page, name: str):

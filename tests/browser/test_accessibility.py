@@ -11,7 +11,7 @@ from pathlib import Path
 from axe_playwright_python.base import AXE_FILE_PATH
 
 from tests.browser.annotating import CHIPS, settled
-from tests.browser.conftest import compare, ready
+from tests.browser.conftest import compare, press, ready
 
 AXE = Path(AXE_FILE_PATH).read_text(encoding="utf-8")
 DARK = "document.body.classList.contains('dark')"
@@ -95,12 +95,10 @@ def test_the_keyboard_goes_past_the_head_along_the_tabs_and_to_the_looks_which_a
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Tab")
     assert "skip-link" in page.evaluate("document.activeElement.className")
-    page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
+    press(page, "Enter", "Tab")
     names, focused = tabs_of(page), "document.activeElement.textContent.trim()"
     assert page.evaluate(focused) == names[0]
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("Enter")
+    press(page, "ArrowRight", "Enter")
     page.locator(f"{TAB}[aria-selected=true]", has_text=names[1]).wait_for()
     page.keyboard.press("End")
     assert page.evaluate(focused) == names[-1]

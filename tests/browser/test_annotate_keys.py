@@ -28,6 +28,7 @@ from tests.browser.conftest import (
     call_me,
     field,
     fork_app,
+    press,
     ready,
     serving,
     start_app,
@@ -113,16 +114,10 @@ def test_the_keys_do_what_they_say_to_words_and_to_nothing_else(browse, app):
         "aria-valuetext"
     )
     assert page.locator(".ws-pad").bounding_box()["y"] == high
-    page.keyboard.press("8")
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("Delete")
+    press(page, "8", "ArrowLeft", "Delete")
     settled(page)
     assert said() == [("red", 3)]
-    page.keyboard.press("Home")
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("End")
-    page.keyboard.press("3")
-    page.keyboard.press("ArrowDown")
+    press(page, "Home", "ArrowUp", "End", "3", "ArrowDown")
     settled(page)
     assert said() == [("red", 4), ("nothing else", 2)] and first.get_attribute("aria-valuenow") == "4"
     page.keyboard.press("Delete")
@@ -232,8 +227,7 @@ def words_in(found) -> list[dict]:
 def test_blind_mode_keeps_the_vlms_score_from_the_browser_until_the_first_guess(browse, app):
     page, answers, held, late = enter(browse, app, "blind", blind=True), [], [], [True]
     before = shown(page)
-    page.keyboard.press("4")
-    page.keyboard.press("Enter")
+    press(page, "4", "Enter")
     page.locator(".ws-state", has_text="4 words have no score of yours yet").wait_for()
     assert app.rows("SELECT kind FROM submissions WHERE who = 'blind'") == []
     page.on("response", lambda response: answers.append(response) if "/run/" in response.url else None)
@@ -302,8 +296,7 @@ def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, 
     assert moved(page, third) == second  # which was skipped
     page.keyboard.press("u")
     assert moved(page, second) == first
-    page.keyboard.press("u")
-    page.keyboard.press("u")
+    press(page, "u", "u")
     page.wait_for_function("() => !document.querySelector('#annotate-words .ws-corrected')")
     settled(page)
     standing = """SELECT count(*) FROM scores e WHERE who = 'undone' AND kind = 'set'
@@ -339,15 +332,13 @@ def test_what_others_and_another_tab_say_meanwhile_is_seen_beside_ones_own_keys(
 
 def test_a_flag_and_a_note_are_written_taken_back_and_survive_a_reload(browse, app):
     page = enter(browse, app, "remarks")
-    page.keyboard.press("f")
-    page.keyboard.press("Escape")
+    press(page, "f", "Escape")
     assert not page.locator(".ws-form").is_visible()
     page.keyboard.press("f")
     page.get_by_label("Another reason").fill("two suns <b>")
     page.get_by_label("Another reason").press("Enter")
     page.locator(".ws-remark", has_text="two suns <b>").wait_for()
-    page.keyboard.press("f")
-    page.keyboard.press("2")
+    press(page, "f", "2")
     page.locator(".ws-remark", has_text="The prompt makes no sense").wait_for()
     page.keyboard.press("u")  # a flag is a step as a score is
     page.locator(".ws-remark", has_text="two suns <b>").wait_for()
