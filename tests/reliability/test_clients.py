@@ -16,7 +16,7 @@ from tests.reliability import big_store, clients
 from tests.visitors import Person, Visitor
 
 ASKED = ["a red circle", "7", 1, tiny.STEPS, 4, "projected"]
-SLOW = ["a red circle", "7", 1, 40, 4, "projected"]  # than it is asked for
+SLOW = ["a red circle", "7", 1, 15, 4, "projected"]  # than it is asked for
 
 
 @pytest.fixture(scope="module")

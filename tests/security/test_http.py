@@ -1,5 +1,6 @@
 """What arrives over HTTP without the page: refused with a sentence, and nothing is told that should not be."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -93,12 +94,29 @@ def test_a_value_of_a_foreign_kind_is_refused_and_nothing_is_told(app, unchanged
         silent(str(app.call("compare", data)[1]), app)
 
 
-def test_no_event_of_the_page_is_upset_by_foreign_values(app, unchanged):
+@pytest.fixture
+def key(app):
+    """The key of one who has written under a name."""
+    kept = app.issued("Ann the second")
+    app.correct(kept)
+    return kept.partition(":")[0]
+
+
+def test_no_event_of_the_page_is_upset_by_foreign_values_nor_tells_another_ones_key(app, key, unchanged):
+    forged = f"{'1' * 32}:Ann the second"
+    made = " + ".join(f"(SELECT count(*) FROM {table})" for table in ("grids", "runs", "audit"))
+    after = app.rows(f"SELECT {made}")
     for event in app.events:
-        for value in (math.nan, None, "x" * 100_000, [[[]]], UPLOADED):
+        for value in (forged, math.nan, None, "x" * 100_000, [[[]]], UPLOADED):
             answer = app.private(event, [value] * len(event["inputs"]), event_data=value)
             silent(answer.text, app)
-            assert answer.status_code in (200, 400, 413, 422, 500)
+            assert answer.status_code in (200, 400, 413, 422, 500) and key not in answer.text
+            before, after = after, app.rows(f"SELECT {made}")
+            if before != after:  # it needs no value, and does its work each time
+                break
+    assert key not in json.dumps(app.http.get("/config").json())
+    content = b"".join(path.read_bytes() for path in app.home.glob("studio.db*"))
+    assert key.encode() not in content and bytes.fromhex(key) not in content
 
 
 def test_a_foreign_correction_is_refused_and_not_kept(app, unchanged):
