@@ -45,7 +45,7 @@ def test_a_report_is_opened_and_its_files_taken_away_and_what_is_hostile_in_it_i
     page.locator(f"#experiments tr[data-key='{run}'][aria-current]").wait_for()
     for place in range(len(report["figures"])):
         page.locator(f"#report-plot-{place} .js-plotly-plot .main-svg").first.wait_for()
-    assert page.locator("#report .report-title").inner_text() == HOSTILE
+    assert HOSTILE in page.locator("#report .report-title").inner_text()
     assert HOSTILE in page.locator("#report .report-answer").inner_text()
     assert page.locator("#report .report-pictures img").count() == 4
     inert(page)

@@ -162,6 +162,8 @@ def test_a_pair_is_looked_at_closely_voted_on_and_taken_home_and_its_png_fills_t
     seeds.wait_for_function(
         "document.querySelector('#seeds-seeds').querySelector('input, textarea').value === '13'"
     )
+    seeds.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
 
     seeds.get_by_role("button", name="Blind vote", exact=True).click()
     vote = seeds.locator("dialog.bv[open]")
@@ -224,7 +226,7 @@ def test_bad_axes_are_answered_a_hostile_prompt_is_text_and_the_page_fits_a_phon
     assert seeds.locator(".sg-prompt").inner_text() == prompt
     seeds.locator(".sg-cell").nth(1).click()
     seeds.locator("dialog.pv[open] .pv-image").first.wait_for()
-    assert seeds.locator("dialog.pv[open] .pv-prompt").inner_text() == prompt
+    assert prompt in seeds.locator("dialog.pv[open]").text_content()
     assert seeds.evaluate("document.querySelector('dialog.pv').scrollWidth") <= 390
     seeds.keyboard.press("Escape")
     seeds.locator("#seeds-earlier").get_by_text("Earlier grids").click()
