@@ -52,14 +52,9 @@ def save(name: str, folder: Path, variant: str | None = None) -> Path:
 
 
 def sdxl(name: str) -> StableDiffusionXLPipeline:
-    pipe = build_pipeline(
-        vocabulary("small"),
-        vae=vae_training.build(channels=(16, 16, 16, 16), size=64),
-        channels=(16, 32),
-        text_width=32,
-        text_layers=1,
-        latent_size=8,
-    )
+    vae = vae_training.build(channels=(16, 16, 16, 16), size=64)
+    sizes = {"channels": (16, 32), "text_width": 32, "text_layers": 1, "latent_size": 8}
+    pipe = build_pipeline(vocabulary("small"), vae=vae, **sizes)
     pipe.scheduler = BACKBONES[name][0]
     pipe.vae.register_to_config(force_upcast=True)
     if name == "lcm":  # guidance is an input of its network
@@ -71,16 +66,11 @@ def sdxl(name: str) -> StableDiffusionXLPipeline:
 def sd(name: str) -> StableDiffusionPipeline:
     tokenizer = letters()
     second = name == "sd21"
+    width, marks = 48 if second else 32, ("bos_token_id", "eos_token_id", "pad_token_id")
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=48 if second else 32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        **{name: getattr(tokenizer, name) for name in marks},
+    )  # fmt: skip
     unet = UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(16, 32),
@@ -88,7 +78,7 @@ def sd(name: str) -> StableDiffusionPipeline:
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         attention_head_dim=(2, 4) if second else 2,
-        cross_attention_dim=text.hidden_size,
+        cross_attention_dim=width,
         use_linear_projection=second,
         norm_num_groups=8,
     )
@@ -101,16 +91,11 @@ def sd(name: str) -> StableDiffusionPipeline:
         norm_num_groups=8,
         sample_size=64,
     )
+    none = dict.fromkeys(("safety_checker", "feature_extractor"))
     return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=BACKBONES[name][0],
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=BACKBONES[name][0],
+        requires_safety_checker=False, **none,
+    )  # fmt: skip
 
 
 def letters() -> CLIPTokenizer:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -13,6 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+
+from studio.environment import WithoutStubs
+
+sys.meta_path.insert(0, WithoutStubs())
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +45,8 @@ def migrated():
 
     from data.store.schema import migrations
 
-    template, lock, apply = (
-        sqlite3.connect(":memory:", check_same_thread=False),
-        threading.Lock(),
-        migrations.apply,
-    )
+    template = sqlite3.connect(":memory:", check_same_thread=False)
+    lock, apply = threading.Lock(), migrations.apply
     apply(Database(template))
 
     def copy(db, stop_before=None):
@@ -90,8 +92,6 @@ def module_store():
 @pytest.fixture
 def copy_of(quick_path):
     """A function that copies a store to where ``store`` would be."""
-    import shutil
-
     from data.store import Store
 
     def copy(made):
@@ -114,18 +114,9 @@ def sample_row():
     """A function that makes the row of a sample; what it is given replaces the defaults."""
 
     def make(**changes):
-        row = {
-            "prompt": "a red circle above a blue square",
-            "n_words": 7,
-            "seed": 1,
-            "backbone": "data/models/diffuser",
-            "width": 128,
-            "height": 128,
-            "steps": 20,
-            "guidance": 4.0,
-            "image_path": "images/one.png",
-            "image_sha256": "0" * 64,
-        }
+        row = {"prompt": "a red circle above a blue square", "n_words": 7, "seed": 1, "backbone": "data/models/diffuser",
+               "width": 128, "height": 128, "steps": 20, "guidance": 4.0, "image_path": "images/one.png",
+               "image_sha256": "0" * 64}  # fmt: skip
         return {**row, **changes}
 
     return make
@@ -160,10 +151,7 @@ def older_store(quick_path):
         first = {"runs": rows.pop("runs", ()), "samples": [checked_sample(row) for row in samples]}
         for table, records in (first | rows).items():
             for record in records:
-                kept = {
-                    name: value for name, value in record.items() if table != "samples" or name in columns
-                }
-                insert(db, table, kept)
+                insert(db, table, {k: v for k, v in record.items() if table != "samples" or k in columns})
         db.conn.commit()
         db.close()
         return path

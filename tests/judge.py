@@ -31,22 +31,17 @@ def spread_of(word: str) -> np.ndarray:
 
 def completion(content: Any, logprobs: Any = None, **changes: Any) -> dict[str, Any]:
     """A chat completion with one choice, as vLLM writes it."""
+    message = {"role": "assistant", "content": content, "tool_calls": []}
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": content, "tool_calls": []},
+        "message": message,
         "logprobs": logprobs,
         "finish_reason": "stop",
         "stop_reason": None,
     }
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": MODEL,
-        "choices": [choice],
-        "usage": {"prompt_tokens": 90, "total_tokens": 91, "completion_tokens": 1},
-        **changes,
-    }
+    usage = {"prompt_tokens": 90, "total_tokens": 91, "completion_tokens": 1}
+    return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice],
+            "usage": usage, **changes}  # fmt: skip
 
 
 def tokens(likely: dict[str, float], token: str | None = None) -> dict[str, Any]:
@@ -77,12 +72,8 @@ class Judge:
         self.logprobs, self.reply = logprobs, self.good
         self.asked: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.most = self.now = 0
-        self.models: Callable[[], Reply] = lambda: as_reply(
-            {
-                "object": "list",
-                "data": [{"id": MODEL, "object": "model", "owned_by": "vllm", "root": f"{MODEL}-root"}],
-            }
-        )
+        model = {"id": MODEL, "object": "model", "owned_by": "vllm", "root": f"{MODEL}-root"}
+        self.models: Callable[[], Reply] = lambda: as_reply({"object": "list", "data": [model]})
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.server.daemon_threads = True

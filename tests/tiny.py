@@ -28,17 +28,13 @@ SMALL: dict[str, Any] = {
 def models(folder: Path) -> Path:
     """Write diffuser, scorer, projector and reward below `folder`, each random from a fixed seed."""
     torch.manual_seed(0)
-    pipe = build_pipeline(
-        vocabulary("small"), channels=(16, 32), text_width=32, text_layers=1, latent_size=SIZE // 8
-    )
+    sizes = {"channels": (16, 32), "text_width": 32, "text_layers": 1, "latent_size": SIZE // 8}
+    pipe = build_pipeline(vocabulary("small"), **sizes)
     pipe.save_pretrained(folder / "diffuser")
-    scorer = make_scorer(
-        vocabulary("small"),
-        ScorerConfig(
-            image=SIZE, patch=8, vision_width=32, vision_depth=1, width=32, depth=1, heads=2, feed=64
-        ),
+    config = ScorerConfig(
+        image=SIZE, patch=8, vision_width=32, vision_depth=1, width=32, depth=1, heads=2, feed=64
     )
-    save_scorer(answering(scorer), folder / "scorer")
+    save_scorer(answering(make_scorer(vocabulary("small"), config)), folder / "scorer")
     shape = {"latent_channels": 4, "text_width": int(pipe.unet.config.cross_attention_dim)}
     torch.manual_seed(1)
     projector = NoiseProjector(**shape, **SMALL)
@@ -68,17 +64,9 @@ def answering(scorer: Any, least: float = 0.9) -> Any:
 
 def settings_at(home: Path, folder: Path) -> Settings:
     """Settings for a studio whose models lie in `folder`."""
-    return dataclasses.replace(
-        Settings(),
-        home=home,
-        backbone=str(folder / "diffuser"),
-        scorer=str(folder / "scorer"),
-        projector=folder / "projector",
-        reward=folder / "reward",
-        labels=folder / "labels",
-        device="cpu",
-        batch=4,
-    )
+    networks = {name: folder / name for name in ("projector", "reward", "labels")}
+    models = {name: str(folder / model) for name, model in (("backbone", "diffuser"), ("scorer", "scorer"))}
+    return dataclasses.replace(Settings(), home=home, **networks, **models, device="cpu", batch=4)
 
 
 def change_settings(studio: Any, **changes: Any) -> Settings:

@@ -3,7 +3,6 @@
 Fakes, because what these tests are about is the page: no diffuser need make the images, and every VLM digit is known.
 """
 
-from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -12,66 +11,44 @@ from data.shapes.render import render
 from data.shapes.scenes import parse
 from data.store import Store
 from tests import tiny
-from tests.browser.conftest import serving
+from tests.browser.conftest import call_me, tab
 
 CHIPS = "#annotate-words [role=spinbutton]"
 PROMPT = "a red circle above a blue square"
 WORDS = {1: "red", 2: "circle", 3: "above", 5: "blue", 6: "square"}
+NOTHING_ELSE = (7, "nothing else")  # after the words
 VLM = 8  # the digit that the VLM gives every word
 MEAN = 7.35  # and its expected score
+WHOLE = "whole"  # the id of a held-out image, which the queue offers nobody, with *nothing else*
 
 
-NOTHING_ELSE = (7, "nothing else")  # after the words
-
-
-def fill(home: Path, count: int, whole: bool = False) -> None:
-    """So many samples of one prompt, each with an image and the VLM's scores. whole: with *nothing else*; else as they
-    were stored before there was that."""
+def fill(home: Path, count: int) -> Store:
+    """So many samples of one prompt, as they were stored before there was *nothing else*, and a held-out one with it."""
     store = Store(home / "studio.db")
     (home / "images").mkdir(parents=True, exist_ok=True)
-    for seed in range(count):
-        Image.fromarray(render(parse(PROMPT), seed, tiny.SIZE).image).save(home / "images" / f"{seed}.png")
-    ids = store.samples.add(
-        {"prompt": PROMPT, "n_words": 7 + whole, "seed": seed, "backbone": "none", "width": 64, "height": 64,
-         "steps": 2, "guidance": 5.0, "prompt_set": "shapes", "image_path": f"images/{seed}.png"}
-        for seed in range(count)
-    )  # fmt: skip
-    spread = [0.0] * 6 + [0.25, 0.25, 0.4, 0.1]
-    store.scores.add(
-        {
-            "sample": id,
-            "word_index": index,
-            "word": word,
-            "source": "vlm",
-            "score": VLM,
-            "distribution": spread,
-        }
-        for id in ids
-        for index, word in [*WORDS.items(), *([NOTHING_ELSE] if whole else [])]
-    )
+    Image.fromarray(render(parse(PROMPT), 0, tiny.SIZE).image).save(home / "images/one.png")
+    row = {"prompt": PROMPT, "n_words": 7, "backbone": "none", "width": 64, "height": 64, "steps": 2, "guidance": 5.0,
+           "prompt_set": "shapes", "image_path": "images/one.png"}  # fmt: skip
+    ids = store.samples.add([{**row, "seed": seed} for seed in range(count)])
+    store.samples.add([{**row, "seed": count, "n_words": 8, "id": WHOLE, "split": "heldout"}])
+    said = {"source": "vlm", "score": VLM, "distribution": [0.0] * 6 + [0.25, 0.25, 0.4, 0.1]}
+    units = [(WHOLE, *NOTHING_ELSE), *((id, *word) for id in (*ids, WHOLE) for word in WORDS.items())]
+    store.scores.add([{**said, "sample": id, "word_index": index, "word": word} for id, index, word in units])
+    return store
 
 
-@contextmanager
-def annotating(folder: Path, models: Path, count: int, whole: bool = False):
-    fill(folder / "home", count, whole)
-    with serving(folder / "home", models) as app:
-        yield app
-
-
-def enter(browse, app, name: str, blind: bool = False, narrow: bool = False, **context):
-    """A browser of its own at Annotate, under a name."""
-    page = browse(app.url, **context)
-    if narrow:
-        page.set_viewport_size({"width": 390, "height": 844})
-    page.get_by_role("tab", name="Annotate").click()
-    page.locator(CHIPS).first.wait_for()
+def enter(browse, app, name: str, blind: bool = False, sample: str = "", **context):
+    """A browser of its own at Annotate, at an image of its own choice or this one, under a name."""
+    page = browse(f"{app.url}?sample={sample}" if sample else app.url, **context)
+    if not sample:
+        tab(page, "Annotate")
+    page.locator(
+        f"#annotate-words [data-sample='{sample}'] [role=spinbutton]" if sample else CHIPS
+    ).first.wait_for()
     if blind:
         page.locator("#blind input").check()
         page.locator(f"{CHIPS} .ws-digit", has_text="?").first.wait_for()
-    field = page.locator("#who").locator("input, textarea")
-    field.fill(name)
-    field.press("Enter")
-    page.locator("#annotate-progress", has_text=f"done by {name}").wait_for()
+    call_me(page, name)
     page.locator(CHIPS).first.focus()
     return page
 
@@ -90,6 +67,13 @@ def moved(page, before: str) -> str:
     )
     page.locator(CHIPS).first.focus()
     return shown(page)
+
+
+def back(page) -> None:
+    """Open Annotate anew."""
+    page.reload()
+    tab(page, "Annotate")
+    page.locator(CHIPS).first.wait_for()
 
 
 def settled(page) -> None:

@@ -1,4 +1,4 @@
-"""One real `python app.py` on tiny models for all browser tests, and Debian's Chromium.
+"""The app under test on tiny models, and Debian's Chromium.
 
 Every page is watched: no dialog, no script error and no request to another machine may happen in any test.
 """
@@ -12,10 +12,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,6 +31,7 @@ PATIENCE = float(
 )  # more on a machine that is busy with other work
 STARTING = 120 * PATIENCE  # seconds; it takes about ten on two free cores
 WAITING = 60_000 * PATIENCE  # milliseconds, for what the page should show
+WHO = "JSON.parse(localStorage.getItem('noise-projection-studio.who'))"
 
 
 @dataclass
@@ -37,11 +41,12 @@ class App:
     url: str
     home: Path
     log: Path
-    process: subprocess.Popen
-    seconds: float
+    env: dict[str, str]
+    process: Any
+    seconds: float = 0.0
 
     def rows(self, sql: str, *values) -> list[tuple]:
-        """What the store holds, read beside the app."""
+        """Rows of the store, read beside the app."""
         with closing(sqlite3.connect(f"file:{self.home / 'studio.db'}?mode=ro", uri=True)) as db:
             return db.execute(sql, values).fetchall()
 
@@ -52,24 +57,75 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_app(home: Path, env: dict[str, str], port: int | None = None) -> App:
-    """`python app.py` on this port or a free one; returns once its page answers."""
-    port, log, began = port or free_port(), home.parent / f"{home.name}.log", time.monotonic()
-    url = f"http://127.0.0.1:{port}/"
-    env = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", **env, "STUDIO_HOME": str(home),
-           "GRADIO_SERVER_PORT": str(port)}  # fmt: skip
+def run_app(env: dict[str, str], log: Path, command=(sys.executable, "app.py")) -> subprocess.Popen:
+    """`python app.py` as users start it."""
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
-        )
-    while time.monotonic() - began < STARTING:
-        if process.poll() is not None:
-            break
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
+
+
+class Forked(ForkServerProcess):
+    """A process forked from one that has made the app's imports, which take longer than all else of a start."""
+
+    def poll(self) -> int | None:
+        return self.exitcode
+
+    def wait(self, timeout: float) -> None:
+        self.join(timeout)
+
+
+def fork(env: dict[str, str], log: Path, work: Callable[..., Any], *given: Any) -> Forked:
+    """A process that does this in this environment, and prints to this file."""
+    get_context("forkserver").set_forkserver_preload(["tests.preloaded"])
+    process = Forked(target=forked, args=(env, log, work, *given))
+    process.start()
+    return process
+
+
+def forked(env: dict[str, str], log: Path, work: Callable[..., Any], *given: Any) -> None:
+    with log.open("wb") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(env)
+    work(*given)
+
+
+def serve() -> None:
+    """The work of app.py; test_space.py runs the script itself."""
+    from gradio import http_server, oauth
+
+    from studio.environment import prepare
+    from studio.interface import launch
+
+    # what Gradio (6.31) reads of the environment when it is imported
+    http_server.LOCALHOST_NAME = os.environ["GRADIO_SERVER_NAME"]
+    http_server.INITIAL_PORT_VALUE = int(os.environ["GRADIO_SERVER_PORT"])
+    for name in ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL"):
+        setattr(oauth, name, os.environ.get(name))
+    prepare()
+    launch()
+
+
+def fork_app(env: dict[str, str], log: Path) -> Forked:
+    return fork(env, log, serve)
+
+
+def start_app(
+    home: Path, env: dict[str, str], port: int | None = None, begin: Callable[..., Any] = run_app
+) -> App:
+    """Start the app on this port or a free one; returns once its page answers."""
+    port, began, log = port or free_port(), time.monotonic(), home.parent / f"{home.name}.log"
+    address = {"GRADIO_SERVER_NAME": "127.0.0.1", **env, "GRADIO_SERVER_PORT": str(port)}
+    process = begin({**os.environ, **address, "STUDIO_HOME": str(home)}, log)
+    app = App(f"http://127.0.0.1:{port}/", home, log, env, process)
+    while process.poll() is None and time.monotonic() - began < STARTING:
         try:
-            with urllib.request.urlopen(url, timeout=10):
-                return App(url, home, log, process, time.monotonic() - began)
+            with urllib.request.urlopen(app.url, timeout=10):
+                app.seconds = time.monotonic() - began
+                return app
         except OSError:
-            time.sleep(0.2)
+            time.sleep(0.05)
     process.kill()
     raise RuntimeError(f"The app did not answer:\n{log.read_text(errors='replace')[-3000:]}")
 
@@ -83,12 +139,13 @@ def stop_app(app: App) -> None:
             continue
     app.process.terminate()
     app.process.wait(timeout=30)
+    app.process.kill()
 
 
 @contextmanager
-def serving(home: Path, models: Path, **env: str) -> Iterator[App]:
-    """`python app.py` on these models and this home, until the block ends."""
-    running = start_app(home, {**tiny.settings_at(home, models).env(), **env})
+def serving(home: Path, models: Path, begin: Callable[..., Any] = fork_app, **env: str) -> Iterator[App]:
+    """The app on these models and this home, until the block ends."""
+    running = start_app(home, {**tiny.settings_at(home, models).env(), **env}, begin=begin)
     try:
         yield running
     finally:
@@ -120,12 +177,12 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def windows():
-    """Browsers that no test has any more, as good as new but for the scripts of the page, which they need not read again."""
+    """Browser contexts that no test has any more: as good as new, but the page's scripts are in their cache."""
     return []
 
 
 def clean(window) -> None:
-    """Leave nothing of what its pages kept."""
+    """Delete what the pages of a context kept."""
     origins = {f"{url.scheme}://{url.netloc}" for page in window.pages if (url := urlsplit(page.url)).netloc}
     for page in window.pages:
         page.close()
@@ -144,22 +201,19 @@ def browse(chromium, windows):
     opened, wrong = [], []
 
     def watch(page, url: str) -> None:
+        def asked(request) -> None:
+            if not request.url.startswith((url, "data:", "blob:")):
+                wrong.append(f"request to {request.url}")
+
         page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("pageerror", lambda error: wrong.append(f"script error: {error}"))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((url, "data:", "blob:"))
-                else wrong.append(f"request to {request.url}")
-            ),
-        )
+        page.on("request", asked)
 
     def open_page(url: str, **context):
         if windows and not context:
             window = windows.pop()
         else:
-            window = chromium.new_context(viewport={"width": 1280, "height": 900}, **context)
+            window = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
         window.set_default_timeout(WAITING)
         opened.append((window, not context))
         page = window.new_page()
@@ -183,12 +237,26 @@ def ready(page) -> None:
     page.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
 
 
-def unfold(accordion, field) -> None:
+def tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def press(page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def field(page, name: str):
+    """The text box of this id."""
+    return page.locator(f"#{name}").locator("input, textarea")
+
+
+def unfold(accordion, last) -> None:
     """Open an accordion whose last field this is, and wait until what is typed is kept: Gradio (6.31) gives fields that
     were never shown their first values once more, a frame after it shows them."""
     accordion.click()
-    field.wait_for()
-    field.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    last.wait_for()
+    last.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 @pytest.fixture
@@ -199,40 +267,30 @@ def page(browse, app):
     return opened
 
 
-@pytest.fixture
-def compare():
-    """A function that compares a prompt on an open page and waits for the scores."""
-
-    def run(page, prompt="a red circle above a blue square", seeds="7", steps=2):
-        page.locator("#prompt textarea").fill(prompt)
-        page.locator("#seeds").locator("input, textarea").fill(seeds)
-        if not page.locator("#steps").is_visible():
-            unfold(page.get_by_role("button", name="Sampling"), page.locator("#steps input[type=number]"))
-        page.locator("#steps input[type=number]").fill(str(steps))
-        page.locator("#steps input[type=number]").press("Tab")
-        words = page.locator("#words-projected .word-scores")
-        old = words.get_attribute("data-sample") if words.count() else None
-        page.locator("#run").click()
-        page.wait_for_function(
-            """old => {
-                const words = document.querySelector("#words-projected .word-scores");
-                return words?.dataset.sample && words.dataset.sample !== old && words.querySelector(".ws-change");
-            }""",
-            arg=old,
-        )
-        page.locator("#run:not([disabled])").wait_for()
-
-    return run
+def compare(page, prompt="a red circle above a blue square", seeds="7", steps=2) -> None:
+    """Compare a prompt and wait for the scores."""
+    field(page, "prompt").fill(prompt)
+    field(page, "seeds").fill(seeds)
+    number = page.locator("#steps input[type=number]")
+    if not number.is_visible():
+        unfold(page.get_by_role("button", name="Sampling"), number)
+    number.fill(str(steps))
+    number.press("Tab")
+    words = page.locator("#words-projected .word-scores")
+    old = words.get_attribute("data-sample") if words.count() else None
+    page.locator("#run").click()
+    page.wait_for_function(
+        """old => {
+            const words = document.querySelector("#words-projected .word-scores");
+            return words?.dataset.sample && words.dataset.sample !== old && words.querySelector(".ws-change");
+        }""",
+        arg=old,
+    )
+    page.locator("#run:not([disabled])").wait_for()
 
 
-@pytest.fixture
-def call_me():
-    """A function that gives a name in Annotate and waits until the studio goes by it."""
-
-    def run(page, name: str) -> None:
-        field = page.locator("#who").locator("input, textarea")
-        field.fill(name)
-        field.press("Enter")
-        page.locator("#annotate-progress", has_text=f"done by {name}").wait_for()
-
-    return run
+def call_me(page, name: str) -> None:
+    """Give a name in Annotate and wait until the studio goes by it."""
+    field(page, "who").fill(name)
+    field(page, "who").press("Enter")
+    page.locator("#annotate-progress", has_text=f"done by {name}").wait_for()

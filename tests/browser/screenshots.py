@@ -14,15 +14,18 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from studio.settings import Settings
 from tests import tiny
-from tests.browser.conftest import ROOT, WAITING, App, chromium_path, start_app, stop_app
+from tests.browser.annotating import CHIPS, settled
+from tests.browser.conftest import ROOT, WAITING, WHO, App, chromium_path, compare, ready, start_app, stop_app
 
 PROMPT = "a green star to the left of an orange triangle"
 LOOKS: dict[str, dict[str, Any]] = {
@@ -57,30 +60,6 @@ for i, row in enumerate(studio.store.samples.find(split="train", limit=16)):
 """
 
 
-def compare(page: Page, seeds: str, steps: int) -> None:
-    page.locator("#prompt textarea").fill(PROMPT)
-    page.locator("#seeds").locator("input, textarea").fill(seeds)
-    page.get_by_role("button", name="Sampling").click()
-    page.locator("#steps input[type=number]").fill(str(steps))
-    page.locator("#steps input[type=number]").press("Tab")
-    page.get_by_role("button", name="Sampling").click()
-    old = page.locator("#words-projected .word-scores").get_attribute("data-sample")
-    page.locator("#run").click()
-    page.wait_for_function(
-        """old => { const words = document.querySelector("#words-projected .word-scores");
-        return words?.dataset.sample && words.dataset.sample !== old && words.querySelector(".ws-change"); }""",
-        arg=old,
-    )
-    page.locator("#run:not([disabled])").wait_for()
-
-
-def correct(page: Page) -> None:
-    page.locator("#annotate-projected").click()
-    page.locator("#annotate-words [role=spinbutton]").first.focus()
-    page.keyboard.type("9")
-    page.locator(".ws-state", has_text="Saved").wait_for()
-
-
 def start(page: Page, settings: dict[str, int]) -> None:
     """Begin a training of the projector."""
     page.locator(TAB, has_text="Train").first.click()
@@ -104,8 +83,7 @@ def experiment(page: Page, title: str) -> None:
 
 def grid(page: Page, env: dict[str, str]) -> None:
     """A grid of seeds of whoever is at this page, and scores by others, made beside it."""
-    kept = page.evaluate("JSON.parse(localStorage.getItem('noise-projection-studio.who'))")
-    work = [sys.executable, "-c", GRID, PROMPT, kept.partition(":")[2]]
+    work = [sys.executable, "-c", GRID, PROMPT, page.evaluate(WHO).partition(":")[2]]
     subprocess.run(work, cwd=ROOT, env={**os.environ, **env}, check=True)
 
 
@@ -125,8 +103,7 @@ def opened(browser: Browser, app: App, look: str, kept: Any) -> Page:
     context.set_default_timeout(10 * WAITING)
     page = context.new_page()
     page.goto(f"{app.url}?__theme={'dark' if look == 'dark' else 'light'}")
-    page.locator("#run").wait_for()
-    page.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
+    ready(page)
     page.wait_for_function(  # what was there before is there again: an example, or the last comparison
         "document.querySelector('#words-none .ws-chip') || document.querySelector('#first-example')?.checkVisibility()"
     )
@@ -144,8 +121,12 @@ def first(browser: Browser, app: App, folder: Path) -> None:
 def fill(browser: Browser, app: App, env: dict[str, str], given: argparse.Namespace) -> Any:
     """Something on every tab, and a training that is on; what the browser keeps."""
     page = opened(browser, app, "light", None)
-    compare(page, given.seeds, given.steps)
-    correct(page)
+    compare(page, PROMPT, given.seeds, given.steps)
+    page.get_by_role("button", name="Sampling").click()  # closed again
+    page.locator("#annotate-projected").click()
+    page.locator(CHIPS).first.focus()
+    page.keyboard.type("9")
+    settled(page)
     grid(page, env)
     few = {"projector_steps": given.training, "heldout_prompts": 8, "heldout_seeds": 2,
            "steps": min(10, given.steps), "prompts": 100}  # fmt: skip
@@ -176,9 +157,13 @@ def running(browser: Browser, app: App, folder: Path, kept: Any) -> None:
     page.context.close()
 
 
-def launch(driver: Playwright) -> Browser:
-    path = os.environ.get("CHROMIUM") or chromium_path()
-    return driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        path = os.environ.get("CHROMIUM") or chromium_path()
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def plot(browser: Browser, report: Path, picture: Path) -> None:
@@ -213,10 +198,8 @@ def main() -> None:
     given = options.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     if given.report:
-        with sync_playwright() as driver:
-            browser = launch(driver)
+        with chromium() as browser:
             plot(browser, given.report, given.folder / "plot.png")
-            browser.close()
         if given.readme:
             for_readme(given.folder / "plot.png", "frontier.png", 1000)
         return
@@ -225,8 +208,7 @@ def main() -> None:
         env = tiny.settings_at(home, given.models).env() if given.models else Settings(home=home).env()
         app = start_app(home, env)
         try:
-            with sync_playwright() as driver:
-                browser = launch(driver)
+            with chromium() as browser:
                 first(browser, app, given.folder)
                 kept = fill(browser, app, env, given)
                 for look in LOOKS:
@@ -235,7 +217,6 @@ def main() -> None:
                     take(page, given.folder, look)
                     page.context.close()
                 running(browser, app, given.folder, kept)
-                browser.close()
         finally:
             stop_app(app)
     for name, (source, width, height) in README.items() if given.readme else ():

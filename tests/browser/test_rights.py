@@ -2,24 +2,18 @@
 
 import pytest
 
-from tests.browser.conftest import WAITING, ready, serving
-from tests.reliability.test_space import OAUTH, PAIR, SPACE, Visitor
-
-CHIP = "#annotate-words [role=spinbutton]"
+from tests.browser.annotating import CHIPS, fill, settled
+from tests.browser.conftest import WAITING, ready, serving, tab
+from tests.visitors import OAUTH, SECRET, SPACE, Visitor, session_of
 
 
 @pytest.fixture
 def space(tmp_path, model_folder):
-    """A Space on which only accounts may correct, which has compared one pair."""
-    with serving(tmp_path / "home", model_folder, **SPACE, **OAUTH, STUDIO_ANNOTATE="login") as running:
-        visitor = Visitor(running)
-        event, found = visitor.call("compare", PAIR)
-        assert event == "complete", found
-        yield visitor
-
-
-def open_tab(page, name):
-    page.get_by_role("tab", name=name, exact=True).click()
+    """A Space with images on which only accounts may correct."""
+    fill(tmp_path / "home", 2)
+    env = {**SPACE, **OAUTH, "STUDIO_ANNOTATE": "login"}
+    with serving(tmp_path / "home", model_folder, **env) as running:
+        yield running
 
 
 @pytest.fixture
@@ -27,9 +21,9 @@ def page(chromium, space):
     """The Space in a browser of its own; what Gradio asks huggingface.co of a Space there is no answer to."""
     window = chromium.new_context(viewport={"width": 1200, "height": 860})
     window.set_default_timeout(WAITING)
-    window.route(lambda url: not url.startswith(space.running.url), lambda route: route.abort())
+    window.route(lambda url: not url.startswith(space.url), lambda route: route.abort())
     opened = window.new_page()
-    opened.goto(space.running.url)
+    opened.goto(space.url)
     ready(opened)
     yield opened
     window.close()
@@ -38,36 +32,36 @@ def page(chromium, space):
 def test_a_stranger_finds_off_what_is_refused_and_it_is_on_once_they_signed_in(page, space):
     sent = []
     page.on("request", lambda request: sent.append(request.post_data or ""))
-    open_tab(page, "Annotate")
-    page.locator(CHIP).first.wait_for()
+    tab(page, "Annotate")
+    page.locator(CHIPS).first.wait_for()
     reason = page.locator(".ws-lock .studio-notice")
     assert "Sign in" in reason.inner_text() and page.locator(".ws-lock button").is_visible()
-    assert reason.bounding_box()["y"] < page.locator(CHIP).first.bounding_box()["y"]
+    assert reason.bounding_box()["y"] < page.locator(CHIPS).first.bounding_box()["y"]
     assert not page.locator("#who-note").is_visible()  # not twice
-    parts = page.locator(".ws-pad button, .ws-main button")
-    assert {part.get_attribute("aria-disabled") for part in parts.all()} == {"true"}
-    page.locator(CHIP).first.focus()
-    before = page.locator(CHIP).all_inner_texts()
+    buttons = page.locator(".ws-pad button, .ws-main button")
+    assert {button.get_attribute("aria-disabled") for button in buttons.all()} == {"true"}
+    page.locator(CHIPS).first.focus()
+    before = page.locator(CHIPS).all_inner_texts()
     for key in ("5", "ArrowUp", "Delete", "n", "f", "Enter", "u"):
         page.keyboard.press(key)
     assert page.locator(".ws-state").inner_text() == reason.inner_text()
-    assert page.locator(CHIP).all_inner_texts() == before
+    assert page.locator(CHIPS).all_inner_texts() == before
     assert not any("operations" in data for data in sent)
-    open_tab(page, "Train")
+    tab(page, "Train")
     page.locator("#start[disabled]").wait_for()
     assert page.get_by_text("Only the owner of this Space may do this").first.is_visible()
-    open_tab(page, "Library")
-    open_tab(page, "Export")
+    tab(page, "Library")
+    tab(page, "Export")
     page.locator("#export-make[disabled]").wait_for()
 
-    cookie = space.as_account("ann").http.headers["Cookie"].removeprefix("session=")
-    page.context.add_cookies([{"name": "session", "value": cookie, "url": space.running.url}])
-    open_tab(page, "Train")
+    session = {"name": "session", "value": session_of("ann", SECRET), "url": space.url}
+    page.context.add_cookies([session])
+    tab(page, "Train")
     page.locator("#start:not([disabled])").wait_for()
-    open_tab(page, "Annotate")
+    tab(page, "Annotate")
     page.evaluate("window.dispatchEvent(new Event('focus'))")  # as from the window in which they signed in
     page.locator(".ws-lock:empty").wait_for(state="attached")
-    page.locator(CHIP).first.focus()
+    page.locator(CHIPS).first.focus()
     page.keyboard.press("5")
-    page.locator(".ws-state", has_text="Saved").wait_for()
-    assert space.writers() == ["ann"]
+    settled(page)
+    assert Visitor(space).writers() == ["ann"]

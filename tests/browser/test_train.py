@@ -4,9 +4,9 @@ import os
 import re
 import signal
 
-import pytest
+from tests.browser.conftest import field, tab, unfold
 
-from tests.browser.conftest import unfold
+DONE = "SELECT id FROM runs WHERE state = 'done' AND kind = 'projector' AND id NOT LIKE 'shipped%' ORDER BY seq DESC"
 
 
 def state(page, name: str) -> None:
@@ -18,38 +18,31 @@ def step(page) -> int:
     return int(re.search(r"(\d+) of", text)[1])
 
 
-@pytest.fixture
-def training(page):
-    """A function that starts a projector training of so many steps from the Train tab."""
-
-    def start(steps: int, heldout: int) -> None:
-        page.get_by_role("tab", name="Train").click()
-        page.locator("#start:not([disabled])").wait_for()
-        page.get_by_label("Projector", exact=True).check()
-        if not page.locator("#setting-projector_steps").is_visible():
-            unfold(page.get_by_role("button", name="More settings"), page.locator("#setting-steps input"))
-        values = {"projector_steps": steps, "projector_batch": 2, "prompts": 8, "heldout_prompts": heldout,
-                  "heldout_seeds": 1, "steps": 1}  # fmt: skip
-        for name, value in values.items():
-            field = page.locator(f"#setting-{name} input")
-            field.fill(str(value))
-            field.press("Tab")
-        page.locator("#start").click()
-
-    return start
+def start(page, steps: int, heldout: int) -> None:
+    """Start a projector training of so many steps."""
+    tab(page, "Train")
+    page.locator("#start:not([disabled])").wait_for()
+    page.get_by_label("Projector", exact=True).check()
+    if not page.locator("#setting-projector_steps").is_visible():
+        unfold(page.get_by_role("button", name="More settings"), page.locator("#setting-steps input"))
+    values = {"projector_steps": steps, "projector_batch": 2, "prompts": 8, "heldout_prompts": heldout,
+              "heldout_seeds": 1, "steps": 1}  # fmt: skip
+    for name, value in values.items():
+        page.locator(f"#setting-{name} input").fill(str(value))
+        page.locator(f"#setting-{name} input").press("Tab")
+    page.locator("#start").click()
 
 
-def test_a_run_goes_on_through_a_reload_and_a_kill_and_is_stopped(page, app, training):
-    training(100_000, 0)
+def test_a_run_goes_on_through_a_reload_and_a_kill_and_is_stopped(page, app):
+    start(page, 100_000, 0)
     state(page, "running")
     before = step(page)
     page.reload()
-    page.get_by_role("tab", name="Train").click()
+    tab(page, "Train")
     state(page, "running")
     assert step(page) >= before
     page.locator("#curves .js-plotly-plot").wait_for()
     assert page.locator("#start").is_disabled()
-
     ((run, pid),) = app.rows("SELECT id, pid FROM runs WHERE state = 'running'")
     os.kill(pid, signal.SIGKILL)
     state(page, "interrupted")
@@ -62,14 +55,17 @@ def test_a_run_goes_on_through_a_reload_and_a_kill_and_is_stopped(page, app, tra
     assert app.rows("SELECT state FROM runs WHERE id = ?", run) == [("stopped",)]
 
 
-def test_a_finished_run_shows_its_held_out_result_and_is_promoted_by_a_button_only(page, app, training):
-    training(2, 2)
-    state(page, "done")
+def test_a_finished_run_shows_all_of_it_and_is_promoted_and_deleted_by_buttons_only(page, app):
+    done = []
+    for steps in (2, 3):
+        start(page, steps, 2)
+        while len(app.rows(DONE)) == len(done):  # the page may still show the run before
+            page.wait_for_timeout(200)
+        done = [run for (run,) in app.rows(DONE)]
+        page.locator("#run-title", has_text=re.compile(rf"{done[0]}\s+done")).wait_for()
+    run, other = done
     page.locator("#heldout .js-plotly-plot").wait_for()
     assert "judged by the detector" in page.locator("#verdict").inner_text()
-    ((run,),) = app.rows(
-        "SELECT id FROM runs WHERE state = 'done' AND kind = 'projector' AND id NOT LIKE 'shipped%'"
-    )
     assert app.rows("SELECT count(*) FROM promotions") == [(0,)]
     page.locator("#force input").check()
     page.locator("#promote").click()
@@ -79,21 +75,9 @@ def test_a_finished_run_shows_its_held_out_result_and_is_promoted_by_a_button_on
     page.locator("#rollback[disabled]").wait_for()
     assert app.rows("SELECT action FROM promotions ORDER BY seq") == [("promote",), ("rollback",)]
 
-
-def test_a_runs_page_tells_all_of_it_and_it_is_deleted_only_when_one_is_sure(page, app, training):
-    done = "SELECT id FROM runs WHERE state = 'done' AND kind = 'projector' AND id NOT LIKE 'shipped%' ORDER BY seq DESC"
-    found = []
-    for steps in (2, 3):
-        before = len(app.rows(done))
-        training(steps, 2)
-        while len(app.rows(done)) == before:  # the page may still show the run before
-            page.wait_for_timeout(200)
-        found.append(app.rows(done)[0][0])
-        page.locator("#run-title", has_text=re.compile(rf"{found[-1]}\s+done")).wait_for()
-    other, run = found
     parts = page.locator("#run-tabs")
     parts.get_by_role("tab", name="Samples").click()
-    page.locator("#samples-seeds input, #samples-seeds textarea").first.fill("1-2")
+    field(page, "samples-seeds").first.fill("1-2")
     page.locator("#samples-make").click()
     page.locator("#samples-shown .gain").nth(3).wait_for()
     assert page.locator("#samples-shown img").count() == 6
@@ -106,9 +90,9 @@ def test_a_runs_page_tells_all_of_it_and_it_is_deleted_only_when_one_is_sure(pag
     page.locator("#runs-heldout .js-plotly-plot").wait_for()
     parts.get_by_role("tab", name="Card").click()
     page.locator("#model-card", has_text="Known limits").wait_for()
-    with page.expect_download() as got:
+    with page.expect_download() as taken:
         page.locator("#pack-run").click()
-    assert got.value.suggested_filename == f"projector-{run}.zip"
+    assert taken.value.suggested_filename == f"projector-{run}.zip"
     page.get_by_role("button", name="Delete this run").first.click()
     page.locator("#delete-run[disabled]").wait_for()
     page.locator("#delete-sure input").check()

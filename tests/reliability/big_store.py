@@ -10,6 +10,7 @@ store append-only wait meanwhile and are put back as they were, and the caches a
 """
 
 import argparse
+import functools
 import random
 import time
 from collections.abc import Iterator
@@ -65,12 +66,8 @@ def make(folder: Path, samples: int = 100_000, words: int = 10, seed: int = 0) -
         db.execute(DISAGREEMENT.format(which="1"))
         db.execute(MEANS.format(which="1"))
         db.execute(POOLS)
-        _insert(
-            db,
-            "foreseen",
-            ("sample", "points", "promise", "model"),
-            ((id, rng.uniform(0, 5), rng.random(), "shipped") for id in sure),
-        )
+        foreseen = ((id, rng.uniform(0, 5), rng.random(), "shipped") for id in sure)
+        _insert(db, "foreseen", ("sample", "points", "promise", "model"), foreseen)
         kinds = {(s["prompt"], word.kind) for s in drawn for word in split(s["prompt"]) if word.scored}
         _insert(db, "kinds", ("prompt", "kind"), sorted(kinds))
         for trigger in triggers:
@@ -106,11 +103,8 @@ def _images(folder: Path) -> list[tuple[str, str]]:
 
 
 def _prompt(rng: random.Random, words: int) -> str:
-    said = []
-    for i in range(words):
-        part = PARTS[i % len(PARTS)]
-        said.append(("a " if i % len(PARTS) == 0 else "") + rng.choice(part))
-    return " ".join(said)
+    drawn = [rng.choice(PARTS[i % len(PARTS)]) for i in range(words)]
+    return " ".join(word if i % len(PARTS) else f"a {word}" for i, word in enumerate(drawn))
 
 
 def _samples(
@@ -118,37 +112,18 @@ def _samples(
 ) -> list[dict[str, Any]]:
     """A prompt has twenty seeds or so. Nine of ten are trained on."""
     prompts = [_prompt(rng, words) for _ in range(max(1, count // 20))]
-    sets = {
-        prompt: (rng.choice(SETS), rng.choices(("train", "validation", "heldout"), (18, 1, 1))[0])
-        for prompt in prompts
-    }
-    made, checked = [], None
+    splits = {prompt: rng.choices(("train", "validation", "heldout"), (18, 1, 1))[0] for prompt in prompts}
+    sets = {prompt: rng.choice(SETS) for prompt in prompts}
+    same = {"word_rules": CURRENT, "backbone": "diffuser", "backbone_revision": "825ab8513d11", "width": 64, "height": 64,
+            "steps": 10, "guidance": 4.0, "sampler": "DDIMScheduler"}  # fmt: skip
+    made: list[dict[str, Any]] = []
     for i in range(count):
-        prompt = rng.choice(prompts)
-        (path, sha), (name, part), method = rng.choice(images), sets[prompt], rng.choice(METHODS)
-        given = {
-            "id": _id(rng),
-            "prompt": prompt,
-            "prompt_set": name,
-            "split": part,
-            "n_words": len(split(prompt)),
-            "word_rules": CURRENT,
-            "seed": rng.randrange(2**31),
-            "backbone": "diffuser",
-            "backbone_revision": "825ab8513d11",
-            "width": 64,
-            "height": 64,
-            "steps": 10,
-            "guidance": 4.0,
-            "sampler": "DDIMScheduler",
-            "method": method,
-            "strength": float(method == "projected"),
-            "image_path": path,
-            "image_sha256": sha,
-            "created": _time(i),
-        }
-        checked = checked_sample(given) if checked is None or i % 100 == 0 else {**checked, **given}
-        made.append(checked)
+        prompt, (path, sha), method = rng.choice(prompts), rng.choice(images), rng.choice(METHODS)
+        given = {"id": _id(rng), "prompt": prompt, "prompt_set": sets[prompt], "split": splits[prompt],
+                 "n_words": len(split(prompt)), "seed": rng.randrange(2**31), "method": method,
+                 "strength": float(method == "projected"), "image_path": path, "image_sha256": sha,
+                 "created": _time(i)}  # fmt: skip
+        made.append(checked_sample({**same, **given}) if i % 100 == 0 else {**made[-1], **given})
     return made
 
 
@@ -163,14 +138,10 @@ def _spreads(rng: random.Random) -> list[tuple[str, int, float]]:
     return made
 
 
-_words: dict[str, list[tuple[int, str]]] = {}
-
-
+@functools.cache
 def _scored(prompt: str) -> list[tuple[int, str]]:
     """Place and text of the words that carry a score."""
-    if prompt not in _words:
-        _words[prompt] = [(word.index, word.text) for word in split(prompt) if word.scored]
-    return _words[prompt]
+    return [(word.index, word.text) for word in split(prompt) if word.scored]
 
 
 def _machine(
@@ -244,9 +215,8 @@ def main() -> None:
     with store.database.reading() as db:
         count = db.execute("SELECT count(*) FROM scores").fetchone()[0]
     size = store.database.path.stat().st_size / 1e6
-    print(
-        f"{count:,} scores of {given.samples:,} samples, {size:,.0f} MB, in {time.monotonic() - began:.0f} s"
-    )
+    took = time.monotonic() - began
+    print(f"{count:,} scores of {given.samples:,} samples, {size:,.0f} MB, in {took:.0f} s")
 
 
 if __name__ == "__main__":

@@ -39,9 +39,8 @@ class Annotator:
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         self.name = f"client {self.number} {time.time_ns() % 10**9}"
-        self.session = (
-            f"load{time.time_ns():x}{self.number}"  # without one, Gradio makes a new state at each call
-        )
+        # without one, Gradio makes a new state at each call
+        self.session = f"load{time.time_ns():x}{self.number}"
         self.who = self.ask("sign_in", self.name)["who"]
 
     def ask(self, name: str, *data: Any) -> Any:
@@ -176,13 +175,6 @@ def lost(store: Store, people: list[Annotator]) -> list[str]:
             if not said or said["score"] != score:
                 missing.append(f"{person.name}: {sample} {word}: {score}, stored {said}")
     return missing
-
-
-def given_twice(people: list[Annotator]) -> list[str]:
-    """Samples that two people were given: while one has it, nobody else is."""
-    by = [(sample, person.name) for person in people for sample in {s for s, _ in person.acknowledged}]
-    samples = [sample for sample, _ in by]
-    return sorted({sample for sample in samples if samples.count(sample) > 1})
 
 
 def report(name: str, people: list[Annotator], store: Store, took: float) -> str:

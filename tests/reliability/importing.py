@@ -8,24 +8,21 @@ how long the clients' keys took before, during each, and what failed or was lost
 
 import argparse
 import csv
-import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from data.store import Store
 from data.store.database import rows
 from studio.access.identity import Kept, new_key
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import App, start_app, stop_app
 from tests.reliability import big_store
 from tests.reliability.clients import Annotator, Page, report, run
+from tests.visitors import Visitor
 
 
 def write_table(store: Store, path: Path) -> int:
@@ -40,52 +37,28 @@ def write_table(store: Store, path: Path) -> int:
 
 def by_command(home: Path, table: Path) -> Callable[[bool], str]:
     def take(dry: bool) -> str:
-        command = [
-            sys.executable,
-            "-m",
-            "studio",
-            "import",
-            str(table),
-            "--format",
-            "csv",
-            "--who",
-            "importer",
-        ]
-        done = subprocess.run(  # what it says is printed, whether it went well or not
-            [*command, *(["--dry-run"] if dry else [])], env={**os.environ, "STUDIO_HOME": str(home)},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        words = f"-m studio import {table} --format csv --who importer" + " --dry-run" * dry
+        env = {**os.environ, "STUDIO_HOME": str(home)}
+        # what it says is printed, whether it went well or not
+        done = subprocess.run(
+            [sys.executable, *words.split()], env=env, capture_output=True, text=True, check=False
+        )
         return (done.stdout + done.stderr).strip().splitlines()[0]
 
     return take
 
 
-def by_page(url: str, table: Path) -> Callable[[bool], str]:
+def by_page(app: App, table: Path) -> Callable[[bool], str]:
     """The two buttons of Library, Import."""
-    http = httpx.Client(base_url=url, timeout=3600, trust_env=False)
-    session, kept = f"importing{time.time_ns():x}", str(Kept(new_key(), "importer"))
+    visitor, kept = Visitor(app), str(Kept(new_key(), "importer"))
     with table.open("rb") as file:
-        (there,) = http.post("/gradio_api/upload", files={"files": (table.name, file)}).json()
-    given = {"path": there, "orig_name": table.name, "meta": {"_type": "gradio.FileData"}}
-    config = http.get("/config").json()
-    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-    events = {
-        event["targets"][0][0]: event
-        for event in config["dependencies"]
-        if event["targets"] and event["targets"][0][1] == "click"
-    }
+        (path,) = visitor.http.post("/gradio_api/upload", files={"files": (table.name, file)}).json()
+    given = {"path": path, "orig_name": table.name, "meta": {"_type": "gradio.FileData"}}
 
     def take(dry: bool) -> str:
-        event = events[ids["import-look" if dry else "import-take"]]
-        inputs: list[Any] = ["csv", given, *([] if dry else [None]), kept]
-        body = {"data": inputs, "fn_index": event["id"], "session_hash": session}
-        http.post("/gradio_api/queue/join", json=body).raise_for_status()
-        with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as lines:
-            for line in lines.iter_lines():
-                message = json.loads(line[5:]) if line.startswith("data:") else {}
-                if message.get("msg") == "process_completed":
-                    return str(message["output"]["data"][0] if message["success"] else message["output"])
-        return "no answer came"
+        event = visitor.event("import-look" if dry else "import-take", "click")
+        answer = visitor.private(event, ["csv", given, *([] if dry else [None]), kept]).json()
+        return str(answer.get("data", [answer])[0])
 
     return take
 
@@ -106,29 +79,18 @@ def main() -> None:
         waiter = Annotator(app.url, 0)
         while not waiter.ask("status")["ready"]:
             time.sleep(0.5)
-        take = by_page(app.url, table) if given.page else by_command(home, table)
-        for name, act in (
-            ("nothing beside", lambda: time.sleep(20)),
-            ("dry run", lambda: take(True)),
-            ("import", lambda: take(False)),
-        ):
-            ended, said = threading.Event(), []
-
-            def beside(
-                act: Callable[[], Any] = act, ended: threading.Event = ended, said: list = said
-            ) -> None:
-                try:
-                    said.append(act())
-                finally:
-                    ended.set()
-
-            thread = threading.Thread(target=beside)
-            began = time.monotonic()
-            thread.start()
-            people = run(Page, app.url, given.clients, 3600, 1.0, stop=ended.is_set)
-            thread.join()
-            print(report(f"{name} ({count:,} scores)", people, store, time.monotonic() - began))
-            print(f"  {said[0]}" if said[0] else "", flush=True)
+        take = by_page(app, table) if given.page else by_command(home, table)
+        acts = {
+            "nothing beside": lambda: time.sleep(20),
+            "dry run": lambda: take(True),
+            "import": lambda: take(False),
+        }
+        with ThreadPoolExecutor(1) as pool:
+            for name, act in acts.items():
+                began, beside = time.monotonic(), pool.submit(act)
+                people = run(Page, app.url, given.clients, 3600, 1.0, stop=beside.done)
+                print(report(f"{name} ({count:,} scores)", people, store, time.monotonic() - began))
+                print(f"  {beside.result() or ''}", flush=True)
     finally:
         stop_app(app)
 

@@ -55,24 +55,17 @@ def measures(studio: Studio) -> list[Measure]:
     chosen = queue_filters(store, prompt)
     for order in ORDERS:
         for filters in chosen:
-            name = ", ".join(f"{key} {str(value)[:12]}" for key, value in filters.items())
             works = [
                 following(order, who, overlap=overlap, **filters)
                 for who in (NEW, BUSY)
                 for overlap in (None, 2)
             ]
-            found.append((f"next, {order} {name}", NEXT, works, 10))
+            found.append((named(f"next, {order}", filters), NEXT, works, 10))
         found.append((f"look, {order}", NEXT, [lambda o=order: store.queue.next(NEW, o)], 30))
     found.append(("next, any scored one", NEXT, [following("random", NEW, scored=True)], 10))
     for order in orders():  # as the page asks, with gold and what is kept up
-        found.append(
-            (
-                f"next item, {order}",
-                NEXT,
-                [lambda o=order: studio.annotation.next(NEW, o, exclude=ids[0])],
-                30,
-            )
-        )
+        works = [lambda o=order: studio.annotation.next(NEW, o, exclude=ids[0])]
+        found.append((f"next item, {order}", NEXT, works, 30))
     found += [
         ("how far, mine/all/left", PAGE, [lambda: store.tallies.queue(BUSY, split="train")], 10),
         ("how far, overlap 2", PAGE, [lambda: store.tallies.queue(BUSY, overlap=2, split="train")], 10),
@@ -85,40 +78,32 @@ def measures(studio: Studio) -> list[Measure]:
     ]
     for sort in SORTS:
         for asked in searches(chosen):
-            name = ", ".join(f"{key} {str(value)[:12]}" for key, value in asked.items())
-            found.append(
-                (
-                    f"search, {sort} {name}",
-                    SEARCH,
-                    [lambda a=asked, s=sort: store.library.search(sort=s, **a)],
-                    5,
-                )
-            )
+            works = [lambda a=asked, s=sort: store.library.search(sort=s, **a)]
+            found.append((named(f"search, {sort}", asked), SEARCH, works, 5))
     return found
+
+
+def named(kind: str, filters: dict[str, Any]) -> str:
+    return f"{kind} " + ", ".join(f"{key} {str(value)[:12]}" for key, value in filters.items())
 
 
 def queue_filters(store: Any, prompt: str) -> list[dict[str, Any]]:
     """Each filter of the queue by a value that many samples have and by one that none has, and each two of them."""
-    run = next(
-        s["projector_run"] for s in store.samples.find(limit=1000, method="projected") if s["projector_run"]
-    )
+    runs = [s["projector_run"] for s in store.samples.find(limit=1000, method="projected")]
     backbone = store.samples.find(limit=1)[0]["backbone"]
     values = {
         "prompt": (prompt, "a prompt that nobody made"),
         "prompt_set": ("geneval", "none such"),
         "method": ("pag", "none such"),
         "backbone": (backbone, "none such"),
-        "projector_run": (run, "none such"),
+        "projector_run": (next(filter(None, runs)), "none such"),
         "kind": ("colour", "count"),
     }
     # all but a few are scored, so that filter alone is measured, with the order that asks for it
     assert {*values, "split", "scored"} == set(FILTERS), "a filter is not measured"
     one = [{name: value} for name, both in values.items() for value in both]
-    two = [
-        {**a, **b}
-        for a, b in itertools.combinations(one, 2)
-        if not set(a) & set(b) and "none such" not in (*a.values(), *b.values())
-    ]
+    pairs = [(a, b) for a, b in itertools.combinations(one, 2) if not set(a) & set(b)]
+    two = [{**a, **b} for a, b in pairs if "none such" not in (*a.values(), *b.values())]
     return [{}, *one, *two, {"prompt_set": "geneval", "method": "pag", "kind": "colour"}]
 
 
@@ -168,10 +153,8 @@ def main() -> None:
         each = [np.percentile(timed(work, times), (50, 95, 99)) for work in works]
         p50, p95, p99 = np.max(each, axis=0)
         missed += [name] if p99 > most else []
-        print(
-            f"{name:56}{p50:8.1f}{p95:8.1f}{p99:8.1f}   {most:.0f}{' MISSED' if p99 > most else ''}",
-            flush=True,
-        )
+        missing = " MISSED" if p99 > most else ""
+        print(f"{name:56}{p50:8.1f}{p95:8.1f}{p99:8.1f}   {most:.0f}{missing}", flush=True)
     if given.only in "start":
         app = start_app(studio.settings.home, env)
         stop_app(app)

@@ -15,7 +15,7 @@ import dataclasses
 import http.client
 import itertools
 import json
-import multiprocessing
+import os
 import random
 import tempfile
 import threading
@@ -32,19 +32,14 @@ from studio.annotation import inbox
 from studio.annotation.inbox import read_packet
 from studio.settings import Settings
 from studio.studio import Studio
-from tests.browser.conftest import free_port
+from tests.browser.conftest import fork, free_port
 
 PROMPT, WORDS = "a red circle above a blue square", (1, 2, 3, 5, 6)
 KINDS = {
     "set": 10,
     "undo": 4,
-    "clear": 1,
-    "accept": 1,
     "submit": 2,
-    "skip": 1,
-    "clean": 1,
-    "note": 1,
-    "flag": 1,
+    **dict.fromkeys(("clear", "accept", "skip", "clean", "note", "flag"), 1),
 }
 WAITING = 30  # keys that a person types ahead of a server that does not answer
 Key = dict[str, Any]  # an operation of a packet, with its sample
@@ -138,25 +133,13 @@ class Page:
 
 def fill(studio: Studio, people: list[str]) -> dict[str, list[str]]:
     """Three samples for each person, with the VLM's scores."""
-    row = {
-        "prompt": PROMPT,
-        "n_words": 7,
-        "backbone": "b",
-        "width": 64,
-        "height": 64,
-        "steps": 1,
-        "guidance": 1.0,
-    }
+    row = {"prompt": PROMPT, "n_words": 7, "backbone": "b", "width": 64, "height": 64, "steps": 1, "guidance": 1.0,
+           "image_path": "x.png"}  # fmt: skip
     given = {who: [f"{who}-{n}" for n in range(3)] for who in people}
-    ids = itertools.chain.from_iterable(given.values())
-    studio.store.samples.add(
-        [{**row, "id": id, "seed": n, "image_path": "x.png"} for n, id in enumerate(ids)]
-    )
+    ids = [*itertools.chain.from_iterable(given.values())]
+    studio.store.samples.add([{**row, "id": id, "seed": n} for n, id in enumerate(ids)])
     said = {"source": "vlm", "word": "w", "scorer": "none", "score": 4}
-    for samples in given.values():
-        studio.store.scores.add(
-            {**said, "sample": id, "word_index": word} for id in samples for word in WORDS
-        )
+    studio.store.scores.add({**said, "sample": id, "word_index": word} for id in ids for word in WORDS)
     return given
 
 
@@ -166,15 +149,9 @@ def run(folder: Path, kills: int, people: int = 3, seed: int = 0) -> tuple[list[
     studio = studio_at(folder / "home")
     given = fill(studio, [f"person-{n}" for n in range(people)])
     pages = [Page(who, samples, port, random.Random(f"{seed} {who}")) for who, samples in given.items()]
-    context = multiprocessing.get_context(
-        "forkserver"
-    )  # it has imported what a server needs, so that a start is quick
-    context.set_forkserver_preload(["studio.annotation.inbox", "tests.browser.conftest"])
 
     def start() -> Any:
-        server = context.Process(target=serve, args=(folder / "home", port), daemon=True)
-        server.start()
-        return server
+        return fork({**os.environ}, folder / "log", serve, folder / "home", port)
 
     threads, met, server = [threading.Thread(target=page.work, args=(stop,)) for page in pages], 0, start()
     try:

@@ -2,16 +2,30 @@
 
 import itertools
 import os
-import signal
 import threading
-import time
-
-import pytest
 
 from data.store import RunBusy, Store
 from tests.forked import forked
 
 WRITES = 12
+
+
+def in_threads(work, givens):
+    """Do the work with each of these at once; an error is raised here."""
+    errors = []
+
+    def guarded(given):
+        try:
+            work(given)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the main thread must see it
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(given,)) for given in givens]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
 
 
 def written(path, sample, who, said, count=None):
@@ -23,7 +37,7 @@ def written(path, sample, who, said, count=None):
 
 
 def writer(*given):
-    """(a process that writes, what it says as a file)."""
+    """A process that writes, and what it says as a file."""
     reads, writes = os.pipe()
     process = forked(written, *given[:3], writes, *given[3:])
     os.close(writes)
@@ -36,43 +50,21 @@ def event_ids(store):
 
 
 def test_eight_threads_lose_no_event_and_none_is_told_that_the_database_is_locked(store, sample_row):
-    (sample,) = store.samples.add([sample_row()])
-    said, errors = set(), []
-
-    def work(who):
-        try:
-            for n in range(WRITES):
-                said.add(store.scores.set(sample, n % 7, n % 10, who)["id"])
-                store.queue.next(who)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the main thread must see it
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(f"person {i}",)) for i in range(8)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not errors
-    assert len(said) == 8 * WRITES
-    assert event_ids(store) == said
-    assert all(len(store.scores.history(f"person {i}", limit=100)) == WRITES for i in range(8))
-
-
-def test_read_then_write_by_many_hands_keeps_every_chain_whole(store, sample_row):
     """Each event supersedes the one before it in its lane: under a deferred BEGIN two would name the same."""
     (sample,) = store.samples.add([sample_row()])
+    said = set()
 
     def work(i):
         for n in range(WRITES):
-            store.scores.set(sample, 0, (i + n) % 10, "shared")
+            said.add(store.scores.set(sample, n % 7, n % 10, f"person {i}")["id"])
+            said.add(store.scores.set(sample, 0, (i + n) % 10, "shared")["id"])
+            store.queue.next(f"person {i}")
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(work, range(8))
+    assert event_ids(store) == said
+    assert all(len(store.scores.history(f"person {i}", limit=100)) == WRITES for i in range(8))
     chain = store.scores.history("shared", limit=1000)
-    assert [e["supersedes"] for e in chain] == [*(e["id"] for e in chain[1:]), None]
+    assert [event["supersedes"] for event in chain] == [*(event["id"] for event in chain[1:]), None]
 
 
 def test_two_processes_that_make_and_write_one_store_lose_nothing(quick_path, sample_row):
@@ -87,12 +79,10 @@ def test_two_processes_that_make_and_write_one_store_lose_nothing(quick_path, sa
     for process, _ in writers:
         process.join()
         assert process.exitcode == 0
-    assert len(said) == 2 * WRITES
-    assert event_ids(store) == said
+    assert len(said) == 2 * WRITES and event_ids(store) == said
     store.restoring.check()
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_every_event_that_was_acknowledged_before_a_kill_is_there(tmp_path, sample_row):
     store = Store(tmp_path / "studio.db")
     (sample,) = store.samples.add([sample_row()])
@@ -100,7 +90,6 @@ def test_every_event_that_was_acknowledged_before_a_kill_is_there(tmp_path, samp
     for round_ in range(3):
         process, out = writer(store.database.path, sample, f"round {round_}")
         said |= {out.readline().strip() for _ in range(1 + 2 * round_)}
-        time.sleep(0.01 * round_)
         process.kill()
         process.join()
         said |= {line for line in out.read().split("\n") if len(line) == 32}
@@ -112,19 +101,14 @@ def test_every_event_that_was_acknowledged_before_a_kill_is_there(tmp_path, samp
 
 
 def test_only_one_of_many_callers_gets_to_run(store):
-    runs = [store.runs.new("reward", {}) for _ in range(6)]
-    got = []
+    claimed = []
 
     def claim(id):
         try:
-            got.append(store.runs.claim(id, pid=os.getpid())["id"])
+            claimed.append(store.runs.claim(id, pid=os.getpid())["id"])
         except RunBusy:
             pass
 
-    threads = [threading.Thread(target=claim, args=(id,)) for id in runs]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert len(got) == 1
-    assert [r["id"] for r in store.runs.find(state="running")] == got
+    in_threads(claim, [store.runs.new("reward", {}) for _ in range(6)])
+    assert len(claimed) == 1
+    assert [run["id"] for run in store.runs.find(state="running")] == claimed

@@ -1,12 +1,9 @@
-"""Two processes that work as one, as a launcher would start them: `start(work, *arguments)`; their work is below."""
+"""Two processes that work as one, as a launcher would start them: `start(work, ...)`; what they do is below."""
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +18,21 @@ from core.training.data import RewardData, Sample, Texts
 from core.training.loop import fit
 from core.training.reward import RewardConfig, train_reward
 from core.words import units
+from tests.browser.conftest import Forked, fork, free_port
 from tests.tiny import SMALL
 
-ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (4, 8, 8)
 DIES_WITH = 7  # a batch of this many is the death of the second process, in its third step
 
 
-def environment(rank: int, port: int) -> dict[str, str]:
-    names = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": 2,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
-    return {name: str(value) for name, value in names.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def start(*arguments: Any, env: dict[str, str] | None = None) -> list[subprocess.Popen]:
-    """`python -m tests.two ARGUMENTS` as rank 0 and rank 1."""
-    port = free_port()
+def start(log: Path, work: Callable[..., Any], *given: Any, **env: str) -> list[Forked]:
+    """Two processes that do this, as rank 0 and rank 1; what they print is in LOG.0 and LOG.1."""
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.two", *map(str, arguments)],
-            cwd=ROOT, env={**os.environ, **(env or {}), **environment(rank, port)}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
+        fork({**os.environ, **env, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+             log.with_suffix(f".{rank}"), work, *given)
         for rank in range(2)
     ]  # fmt: skip
-
-
-# ---- what they do -------------------------------------------------------------------------------------------------
 
 
 def data() -> RewardData:
@@ -105,32 +79,23 @@ def train(folder: Path) -> dict[str, Any]:
     torch.manual_seed(1)
     model = RewardModel(**shape, **SMALL, head_width=16, head_depth=1, dropout=0.0)
     again, config = RewardModel.from_config(model.config), RewardConfig(steps=8, batch=9, evaluate_every=3)
-    first = train_reward(
-        model, given, given, config, **hooks("reward"), stop=lambda: len(seen["reward"]) == 4
-    )
-    assert first.fit.stopped
+    stopping = hooks("reward") | {"stop": lambda: len(seen["reward"]) == 4}
+    assert train_reward(model, given, given, config, **stopping).fit.stopped
     seen["best"] = train_reward(again, given, given, config, **hooks("reward")).best_step
     noises = NoiseProjector(**shape, **SMALL)
     stages.train_warmup(noises, given.texts, SHAPE, stages.WarmupConfig(steps=3, batch=5), **hooks("warmup"))
     config = stages.ProjectorConfig(steps=6, batch=5, evaluate_every=3)
     stages.train_projector(noises, again, given.texts, SHAPE, config, **hooks("projector"))
-    weights = {"reward": again.state_dict(), "projector": noises.state_dict()}
-    return {**seen, "weights": weights}
-
-
-def fatal_training() -> None:
-    """A training in which the second process dies."""
-    config = stages.WarmupConfig(steps=50, batch=DIES_WITH)
-    noises = NoiseProjector(latent_channels=4, text_width=32, **SMALL)
-    stages.train_warmup(noises, data().texts, SHAPE, config)
+    return {**seen, "weights": {"reward": again.state_dict(), "projector": noises.state_dict()}}
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def trained(folder: str) -> None:
-    """Rank 0 leaves in FOLDER what `train` found, and what it was told when the second process died."""
+def trained(folder: Path) -> None:
+    """Rank 0 leaves in the folder what `train` found, and what it was told when the second process died."""
+    torch.set_num_threads(1)
     draw_batch = stages._batch
 
     def batch(*given: Any) -> Any:
@@ -141,21 +106,24 @@ def trained(folder: str) -> None:
             stages._batch = batch
             ranks.follow()
             return
-        found, began = train(Path(folder)), time.monotonic()
+        found, began = train(folder), time.monotonic()
+        noises = NoiseProjector(latent_channels=4, text_width=32, **SMALL)
+        config = stages.WarmupConfig(steps=50, batch=DIES_WITH)
         try:
-            fatal_training()
+            stages.train_warmup(noises, data().texts, SHAPE, config)
         except ranks.Lost as error:
             found["lost"], found["seconds"] = str(error), time.monotonic() - began
-        torch.save(found, Path(folder) / "found.pt")
+        torch.save(found, folder / "found.pt")
         os._exit(0)  # there is nobody left to leave the group with
 
 
-def command(who: str, *arguments: str) -> int:
-    """`python -m studio ARGUMENTS`; process WHO is killed when it has finished a batch."""
+def command(dying: str, *arguments: str) -> None:
+    """`python -m studio ARGUMENTS`; the process of this rank is killed when it has finished a batch."""
     from studio.__main__ import main
     from studio.images import shards
 
-    if os.environ["RANK"] == who:
+    torch.set_num_threads(1)
+    if os.environ["RANK"] == dying:
         write = shards.Shard.write
 
         def last(*given: Any) -> None:
@@ -163,16 +131,4 @@ def command(who: str, *arguments: str) -> int:
             die()
 
         shards.Shard.write = last
-    return main(arguments)
-
-
-def main(arguments: Sequence[str]) -> int:
-    torch.set_num_threads(1)
-    if arguments[0] == "train":
-        trained(arguments[1])
-        return 0
-    return command(*arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(arguments))
