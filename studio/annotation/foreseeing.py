@@ -60,7 +60,7 @@ class Foreseeing:
         """
         most = MOST if count is None else whole("number of samples", count, 1, MOST)
         using = self.models.using("reward")
-        if using.model is None:
+        if using.model is None or using.run is None:
             raise ValueError(using.problem)
         lacking = self.store.foreseen.missing(using.run, self.models.diffuser().revision)
         ids, halt = lacking[:most], asked(stop)
@@ -90,7 +90,7 @@ class Foreseeing:
         scored = self.store.foreseen.seen_by_vlm(ids)
         rows = self.store.samples.find(ids=list(ids), limit=len(ids))
         noises, model = self._noises(rows), self.models.using("reward").model
-        by_size: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
+        by_size: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
             if row["id"] in noises and row["id"] in scored:
                 by_size[row["height"], row["width"]].append(row)

@@ -163,7 +163,7 @@ class Annotation:
         is_due = gold_is_due(who, self.store.gold.done(who), self.settings.gold_every)
         if is_due and (row := self.store.gold.next(who, exclude, lease=lease, **filters)):
             return self.sample(row["id"], who)
-        leased = {"lease": lease, "overlap": overlap or self.settings.overlap or None}
+        leased: dict[str, Any] = {"lease": lease, "overlap": overlap or self.settings.overlap or None}
         choices: list[dict[str, Any]] = [filters]
         if order == STAY and exclude and not filters.get("prompt"):
             choices.insert(0, {**filters, "prompt": self.store.samples.get(exclude)["prompt"]})
@@ -345,7 +345,7 @@ class Annotation:
         self, samples: Sequence[str] | None, who: str, order: str, seed: int
     ) -> Iterator[dict[str, Any]]:
         """The samples that `simulate` judges, one after another; each is asked for when the last one is done."""
-        rng, prompts = np.random.default_rng(seed), iter(())
+        rng, prompts = np.random.default_rng(seed), iter(list[str]())
         if samples is not None:
             yield from (self.store.samples.get(id) for id in rng.permutation(list(samples)).tolist())
             return

@@ -127,7 +127,7 @@ class Makers:
         if part == "best-of":
             return best_of(whole("number of images", number, 1, MOST), base=base)
         if part in CHOOSING:
-            name = named(part, number) if part == BY_REWARD else None
+            name = named(part, number) if part == BY_REWARD else ""
             return best_noise_of(whole("number of noises", number, 1, MOST), self.chooser(part), base, name)
         if part in ("pag", "autoguidance"):
             return guided(part, None if number is None else real("scale", number, 0, 100), base)

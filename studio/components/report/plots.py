@@ -449,9 +449,9 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
     """Outlines over each other on common bins, each in percent of its own values."""
     series = []
     for one in items(spec, "series"):
-        values = [n for v in listed(one, "values") if (n := number(v)) is not None]
-        if values:
-            series.append((str(one.get("name") or ""), np.array(values)))
+        numbers = [n for v in listed(one, "values") if (n := number(v)) is not None]
+        if numbers:
+            series.append((str(one.get("name") or ""), np.array(numbers)))
     if not series:
         return None
     figure, edges = go.Figure(), bins(np.concatenate([values for _, values in series]))

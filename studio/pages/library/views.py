@@ -126,9 +126,9 @@ def words(current: Mapping[int, Mapping[str, Any]], labels: Sequence[Mapping[str
 
 def _value(event: Mapping[str, Any] | None) -> float | None:
     """The digit of an event, else its expected score."""
-    if event is None or event["score"] is not None:
-        return event and event["score"]
-    return expected(event)
+    if event is None:
+        return None
+    return expected(event) if event["score"] is None else event["score"]
 
 
 def remarks(standing: Sequence[Mapping[str, Any]]) -> str:

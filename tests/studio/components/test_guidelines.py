@@ -11,7 +11,7 @@ from data.shapes.detect import judge
 from data.shapes.render import Background, render_things
 from data.shapes.truth import COLOURS, colour_truths, lab, relation_truth, shape_truth
 from studio.components import guidelines
-from studio.images.detecting import alone
+from studio.images.detecting import nothing_else
 from studio.images.prompts import scene_of
 
 LEVELS = {word: levels for _, word, _, levels in guidelines.EXAMPLES}
@@ -38,7 +38,7 @@ def star(drawn):
 
 def circle_alone(drawn):
     scene = scene_of("a red circle")
-    return alone(scene, judge(scene, render_things(drawn, guidelines.PAPER, 96)))
+    return nothing_else(scene, judge(scene, render_things(drawn, guidelines.PAPER, 96)))
 
 
 TRUTHS = {"red": redness, "above": above, "star": star, "nothing else": circle_alone}
