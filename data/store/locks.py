@@ -19,7 +19,7 @@ from typing import IO
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 OLD = 86400.0  # seconds after which an unlocked temporary file was left behind
 # temporary files that earlier versions, or a process killed while it writes a file beside its place, leave without a lock
