@@ -94,8 +94,8 @@ def group(
         name, each = name_of(work), summaries or {}
         GROUPS[name] = summary
         for kind, settings in kinds.items():
-            said = each.get(kind, summary_of(work))
-            COMMANDS.append(Command((name, kind), work, said, {of: kind}, settings, None))
+            about = each.get(kind, summary_of(work))
+            COMMANDS.append(Command((name, kind), work, about, {of: kind}, settings, None))
         return work
 
     return register

@@ -50,11 +50,9 @@ def register(studio: Studio, loading: Loading) -> None:
 
 def _front(door: Endpoint, studio: Studio, loading: Loading) -> Callable[..., Any]:
     """The endpoint: it lets in who may, and answers every exception with a sentence, as text: a client is no page."""
-    asked = inspect.signature(door.work).parameters
-    public = [
-        one.replace(annotation=read(one.annotation)[0]) for name, one in asked.items() if name not in PASSED
-    ]
-    if "profile" not in asked:  # the account of a request, which is no parameter for clients
+    names = inspect.signature(door.work).parameters
+    public = [p.replace(annotation=read(p.annotation)[0]) for name, p in names.items() if name not in PASSED]
+    if "profile" not in names:  # the account of a request, which is no parameter for clients
         public.append(PROFILE)
     signature = inspect.signature(door.work).replace(parameters=public)
 
@@ -62,20 +60,20 @@ def _front(door: Endpoint, studio: Studio, loading: Loading) -> Callable[..., An
         try:
             call = signature.bind(*values, **named)
             call.apply_defaults()
-            given = call.arguments
+            arguments = call.arguments
             for name, parameter in signature.parameters.items():
-                if parameter.annotation is bool and not isinstance(given[name], bool):
-                    given[name] = parameter.default  # each default is the careful choice
-            passed = {"studio": studio, "loading": loading, "key": given.get("who"), **given}
+                if parameter.annotation is bool and not isinstance(arguments[name], bool):
+                    arguments[name] = parameter.default  # each default is the careful choice
+            passed = {"studio": studio, "loading": loading, "key": arguments.get("who"), **arguments}
             if door.may != EVERYONE:
-                passed["who"] = caller(door.may, studio, given)
-            return door.work(**{name: passed[name] for name in asked})
+                passed["who"] = caller(door.may, studio, arguments)
+            return door.work(**{name: passed[name] for name in names})
         except Exception as exception:  # noqa: BLE001
             raise gr.Error(sentence(exception), title="That did not work", print_exception=False) from None
 
     front.__name__, front.__doc__ = door.name, described(door)
     front.__annotations__ = {parameter.name: parameter.annotation for parameter in public}
-    front.__signature__ = signature  # type: ignore[attr-defined]
+    front.__signature__ = signature  # type: ignore[attr-defined]  # no type knows it; `inspect` reads it
     return front
 
 
@@ -84,9 +82,9 @@ def described(door: Endpoint) -> str:
     text, _, answer = (inspect.getdoc(door.work) or "").partition("\n\nReturns: ")
     if door.may == ADMINISTRATORS:
         text += " For those who may manage the studio."
-    said = {name: read(one.annotation)[1] for name, one in inspect.signature(door.work).parameters.items()}
-    said |= {"who": said["who"] or "from sign_in"} if "who" in said else {}
-    lines = "".join(f"    {name}: {meaning}\n" for name, meaning in said.items() if meaning)
+    meanings = {name: read(p.annotation)[1] for name, p in inspect.signature(door.work).parameters.items()}
+    meanings |= {"who": meanings["who"] or "from sign_in"} if "who" in meanings else {}
+    lines = "".join(f"    {name}: {meaning}\n" for name, meaning in meanings.items() if meaning)
     return f"{text}\n\nParameters:\n{lines}\nReturns:\n    {answer}"
 
 

@@ -73,12 +73,15 @@ def _front(door: Command) -> Callable[..., Call]:
     def front(json: str | None, home: str | None, **values: Any) -> Call:
         return Call(door, values, json, home)
 
-    known = {*PASSED, *door.fixed}
-    taken = [one for name, one in inspect.signature(door.work).parameters.items() if name not in known]
+    hidden = {*PASSED, *door.fixed}
+    public = [p for name, p in inspect.signature(door.work).parameters.items() if name not in hidden]
     for name, text in EVERYWHERE.items():
         option = Annotated[str | None, text]
-        taken.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option))
-    front.__signature__ = inspect.Signature([_parameter(one) for one in taken])  # type: ignore[attr-defined]
+        public.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        )
+    signature = inspect.Signature([*map(_parameter, public)])
+    front.__signature__ = signature  # type: ignore[attr-defined]  # no type knows it; `inspect` reads it
     return front
 
 

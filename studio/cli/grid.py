@@ -43,7 +43,7 @@ def grid(
         studio.grids.resume(id, name)
     else:
         id = studio.grids.start(check_grid(prompt, seeds, methods, strengths, guidance, steps), name)
-    total, count = studio.grids.size(id), console.count("images")
+    total, count = studio.grids.request(id).total, console.count("images")
     while not studio.grids.work.wait(id, LOOK):
         count(studio.store.grids.cells_made(id), total)
         if console.stop.is_set():

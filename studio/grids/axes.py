@@ -28,7 +28,7 @@ ITEM = re.compile(
     rf"(?P<first>{NUMBER})(?:\s*-\s*(?P<last>{NUMBER})"
     rf"(?:\s*\(\s*\+\s*(?P<step>{NUMBER})\s*\)|\s*\[\s*(?P<count>\d{{1,6}})\s*\])?)?(?=[\s,;]|$)"
 )
-GAP = re.compile(r"[\s,;]*")
+GAP = re.compile(r"\A[\s,;]+")
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ def check_grid(
         raise ValueError("There is no seed: give at least one whole number or a range, for example 1-8.")
     powers = axis("strengths", strengths, lambda v: real("strength", v, 0, 1), most) or [1.0]
     scales = axis("guidances", guidances, lambda v: real("guidance", v, *GUIDANCE), most) or [None]
-    counts = axis("steps", steps, lambda v: whole("number of steps", v, *STEPS), most, integers=True)
-    counts = counts or [None]
+    counts = axis("steps", steps, lambda v: whole("number of steps", v, *STEPS), most, True) or [None]
     variants: dict[tuple, Variant] = {}
     for guidance, count, (given, run, fixed) in itertools.product(scales, counts, methods_of(methods)):
         for strength in (powers if fixed is None else [fixed]) if projects(given) else [0.0]:
@@ -194,18 +193,17 @@ def axis(
 def _ranges(name: str, text: str, most: int, integers: bool) -> list[int | float]:
     """The numbers of a text such as "1-3, 7, 0-1 (+0.25), 0-1 [5]"."""
     numbers: list[int | float] = []
-    place = GAP.match(text).end()  # type: ignore[union-attr]
-    while place < len(text):
-        match = ITEM.match(text, place)
+    while text := GAP.sub("", text):
+        match = ITEM.match(text)
         if match is None:
             example = "1-8, 12" if integers else "0, 0.5, 1 or 0-1 (+0.25)"
             raise ValueError(
-                f"The {name} {shown(text[place:])} are no numbers or ranges: write them as in {example}."
+                f"The {name} {shown(text)} are no numbers or ranges: write them as in {example}."
             )
         numbers += _range(name, match, most, integers)
         if len(numbers) > most:
             raise ValueError(f"There are more than {most} {name}: give {most} at most.")
-        place = GAP.match(text, match.end()).end()  # type: ignore[union-attr]
+        text = text[match.end() :]
     return numbers
 
 
@@ -224,8 +222,8 @@ def _range(name: str, match: re.Match[str], most: int, integers: bool) -> list[i
     if count > most:
         raise ValueError(f"The range {shown(match[0])} gives more than {most} {name}: give {most} at most.")
     values = [first + step * i for i in range(count)]
-    if integers:
-        if match["count"]:
-            values = [value.to_integral_value() for value in values]
-        return [int(value) if value == value.to_integral_value() else float(value) for value in values]
-    return [float(round(value, 9)) for value in values]
+    if not integers:
+        return [float(round(value, 9)) for value in values]
+    if match["count"]:
+        values = [value.to_integral_value() for value in values]
+    return [int(value) if value == value.to_integral_value() else float(value) for value in values]

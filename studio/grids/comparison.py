@@ -132,9 +132,9 @@ class Comparison:
             return [], [reward.problem]
         ways = Ways(self.models, self.making.store)
         variant = Variant(request.noise, request.noise, reward.run or "")
-        size = self.models.diffuser().size
-        height, width = request.height or size[0], request.width or size[1]
-        seeds = self.cells.chosen(request.prompt, request.seeds, variant, height, width, ways)
+        height, width = self.models.diffuser().size
+        size = (request.height or height, request.width or width)
+        seeds = self.cells.chosen(request.prompt, request.seeds, variant, size, ways)
         return [(seed, "none") for seed in seeds], [f"The noise was chosen by {ways.chosen_by(variant)}."]
 
     def _pairs(self, request: Request, ids: list[str]) -> list[Pair]:

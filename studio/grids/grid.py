@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 import dataclasses
 import io
+import itertools
 import json
 import logging
 import re
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CELLS", "Cell", "GridRequest", "GridView", "Grids", "Variant", "check_grid", "grid_change"]
 
 log = logging.getLogger("studio")
+Place = tuple[int, Variant]  # a cell's seed and variant
 GUIDED = ("pag", "autoguidance")  # methods that not every backbone has
 PROMPT_SET = "seeds"  # of the samples that grids make
 UNFINISHED = ("queued", "running")
@@ -209,10 +211,8 @@ class Ways(Makers):
                 using = self.models.of_run(kind, variant.run)
             if using.model is None or using.folder is None:
                 raise ValueError(using.problem)
-            if (
-                run["config"].get("source") == SHIPPED
-                and checkpoint.digest(using.folder) != run["checkpoint_sha256"]
-            ):
+            shipped = run["config"].get("source") == SHIPPED
+            if shipped and checkpoint.digest(using.folder) != run["checkpoint_sha256"]:
                 raise ValueError(
                     f"The shipped {kind} is another one than when this grid was begun: start a new grid."
                 )
@@ -243,7 +243,7 @@ class Ways(Makers):
 
 
 class Cells:
-    """Makes the cells of grids, in small batches first; each image is stored, scored and in its cell as it is made."""
+    """Sampling of the cells of grids, in batches that begin small; each image is stored, scored and in its cell at once."""
 
     def __init__(self, scoring: Scoring) -> None:
         self.scoring, self.making = scoring, scoring.making
@@ -251,33 +251,30 @@ class Cells:
 
     def work(self, job: Job) -> None:
         """Make, store and score what a grid lacks. Raises Stopped."""
-        config = self.store.grids.get(job.id)["config"]
-        prompt, variants = config["prompt"], [Variant(**each) for each in config["variants"]]
-        places = [(seed, variant) for seed in config["seeds"] for variant in variants]
+        grid = request_of(self.store.grids.get(job.id))
+        places = [(seed, variant) for seed in grid.seeds for variant in grid.variants]
         diffuser, ways = self.models.diffuser(), Ways(self.models, self.store)
-        height, width = config["height"] or diffuser.size[0], config["width"] or diffuser.size[1]
-        for variant in variants:
-            ways.of(variant).check(diffuser, sampling_of(variant, height, width))
-        existing = self.stored(prompt, places, height, width, self.store.grids.cells(job.id))
+        size = (grid.height or diffuser.size[0], grid.width or diffuser.size[1])
+        for variant in grid.variants:
+            ways.of(variant).check(diffuser, sampling_of(variant, size))
+        existing = self.stored(grid.prompt, places, size, self.store.grids.cells(job.id))
         self.store.grids.set_cells(job.id, existing)
         todo = [place for place in range(len(places)) if place not in existing]
         job.missing = len(todo)
         self._score(job, list(existing.values()))
-        size, most = 1, self.settings.batch
+        count, most = 1, self.settings.batch
         while todo:
             if job.halt():
                 raise Stopped
             alike = [place for place in todo if together(places[place][1]) == together(places[todo[0]][1])]
-            batch, began = alike[:size], time.monotonic()
+            batch, began = alike[:count], time.monotonic()
             try:
-                ids = self.make(prompt, [places[i] for i in batch], height, width, ways, job.halt)
+                ids = self.make(grid.prompt, [places[i] for i in batch], size, ways, job.halt)
             except Exception as error:
                 if not out_of_memory(error) or len(batch) == 1:
                     raise
-                size = most = len(batch) // 2
-                log.warning(
-                    "Too little memory for %d images at a time: continuing with %d.", len(batch), size
-                )
+                count = most = len(batch) // 2
+                log.warning("Too little memory for %d images at a time: making %d.", len(batch), count)
                 torch.cuda.empty_cache()
                 continue
             self.store.grids.set_cells(job.id, dict(zip(batch, ids, strict=True)))
@@ -286,20 +283,15 @@ class Cells:
             seconds, job.missing = time.monotonic() - began, len(todo)
             job.pace.append((seconds, len(batch)))
             if seconds < SHORT_BATCH:
-                size = min(2 * size, most)
+                count = min(2 * count, most)
 
     def stored(
-        self,
-        prompt: str,
-        places: Sequence[tuple[int, Variant]],
-        height: int,
-        width: int,
-        known: Mapping[int, str],
+        self, prompt: str, places: Sequence[Place], size: tuple[int, int], known: Mapping[int, str]
     ) -> dict[int, str]:
         """The samples that exist already, by their places: of equal ones that of the cell (known), else the oldest. Which
         seed a variant has chosen only its cell knows."""
         diffuser = self.models.diffuser()
-        backbone = (height, width, diffuser.name[-200:], diffuser.revision, sampler_of(diffuser))
+        backbone = (*size, diffuser.name[-200:], diffuser.revision, sampler_of(diffuser))
         columns = ("height", "width", "backbone", "backbone_revision", "sampler")
 
         def usable(row: Mapping[str, Any]) -> bool:
@@ -332,67 +324,66 @@ class Cells:
     def make(
         self,
         prompt: str,
-        places: Sequence[tuple[int, Variant]],
-        height: int,
-        width: int,
+        places: Sequence[Place],
+        size: tuple[int, int],
         ways: Ways,
         halt: Callable[[], bool],
     ) -> list[str]:
-        """Images of (seed, variant) pairs that go `together`, stored; the samples' ids. Raises Stopped."""
+        """Images of places that go `together`, stored; the samples' ids. Raises Stopped."""
         with self.models.lock:
             plain = [(seed, dataclasses.replace(variant, name="")) for seed, variant in places]
             choosing = dict.fromkeys(variant for _, variant in places if chooses(variant.method))
             for variant in choosing:
                 rows = [i for i, (_, other) in enumerate(places) if other == variant]
-                seeds = self.chosen(prompt, [places[i][0] for i in rows], variant, height, width, ways)
+                seeds = self.chosen(prompt, [places[i][0] for i in rows], variant, size, ways)
                 made_as = dataclasses.replace(variant, name="", method=without_choice(variant.method), run="")
                 for i, seed in zip(rows, seeds, strict=True):
                     plain[i] = (seed, made_as)
-            existing = self.stored(prompt, plain, height, width, {}) if choosing else {}
+            existing = self.stored(prompt, plain, size, {}) if choosing else {}
             missing = list(dict.fromkeys(place for i, place in enumerate(plain) if i not in existing))
             if halt():
                 raise Stopped
             if not missing:
                 return [existing[i] for i in range(len(plain))]
             if gpu.apart():
-                pickled = [(seed, dataclasses.asdict(variant)) for seed, variant in missing]
-                array, images = self.denoised_apart(prompt, pickled, height, width)
+                array, images = self.denoised_apart(prompt, missing, size)
                 noise = torch.from_numpy(array)
             else:
-                noise, images = self.denoised(prompt, missing, height, width, ways, halt)
+                noise, images = self.denoised(prompt, missing, size, ways, halt)
         ids = {}
         for i, (seed, variant) in enumerate(missing):
-            how = sampling_of(variant, height, width)
-            plan = Plan(
-                [prompt], [seed], [variant.method], variant.strength, how.steps, how.guidance, height, width
-            )
-            (ids[seed, variant],) = self.making.keep(
-                plan, ways.using(variant), noise[i : i + 1], images[i : i + 1], PROMPT_SET
-            )
+            how, item = sampling_of(variant, size), slice(i, i + 1)
+            plan = Plan([prompt], [seed], [variant.method], variant.strength, how.steps, how.guidance, *size)
+            (id,) = self.making.keep(plan, ways.using(variant), noise[item], images[item], PROMPT_SET)
+            ids[seed, variant] = id
         return [existing.get(i) or ids[place] for i, place in enumerate(plain)]
 
     def chosen(
-        self, prompt: str, seeds: Sequence[int], variant: Variant, height: int, width: int, ways: Ways
+        self, prompt: str, seeds: Sequence[int], variant: Variant, size: tuple[int, int], ways: Ways
     ) -> list[int]:
         """The seeds whose noise a variant chooses, one for each row's seed. Expects the models' lock."""
         if gpu.apart():
-            return self.chosen_apart(prompt, list(seeds), dataclasses.asdict(variant), height, width)
+            return self.chosen_apart(prompt, list(seeds), variant, size)
+        return self.chosen_here(prompt, seeds, variant, size, ways)
+
+    def chosen_here(
+        self, prompt: str, seeds: Sequence[int], variant: Variant, size: tuple[int, int], ways: Ways
+    ) -> list[int]:
         diffuser = self.models.diffuser()
-        text, shape = encode(diffuser, [prompt] * len(seeds)), diffuser.latent_shape(height, width)
+        text, shape = encode(diffuser, [prompt] * len(seeds)), diffuser.latent_shape(*size)
         return ways.of(variant).start(text, list(seeds), shape).seeds
 
     def denoised(
         self,
         prompt: str,
-        places: Sequence[tuple[int, Variant]],
-        height: int,
-        width: int,
+        places: Sequence[Place],
+        size: tuple[int, int],
         ways: Ways,
         halt: Callable[[], bool] | None = None,
     ) -> tuple[Tensor, np.ndarray]:
         """The noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
         diffuser, seeds = self.models.diffuser(), [seed for seed, _ in places]
-        text, shape = encode(diffuser, [prompt] * len(places)), diffuser.latent_shape(height, width)
+        text, shape = encode(diffuser, [prompt] * len(places)), diffuser.latent_shape(*size)
         noise: list[Tensor] = [torch.empty(0)] * len(places)
         for variant in dict.fromkeys(variant for _, variant in places):
             rows = [i for i, (_, other) in enumerate(places) if other == variant]
@@ -400,26 +391,23 @@ class Cells:
             for i, row_noise in zip(rows, start.noise, strict=True):
                 noise[i] = row_noise
         first, begin = places[0][1], Start(torch.stack(noise), seeds)
-        latents = ways.of(first).denoise(diffuser, text, begin, sampling_of(first, height, width), halt)
+        latents = ways.of(first).denoise(diffuser, text, begin, sampling_of(first, size), halt)
         return begin.noise, diffuser.decode(latents)
 
     @gpu.on_gpu(seconds=120)
     def denoised_apart(
-        self, prompt: str, places: list[tuple[int, dict[str, Any]]], height: int, width: int
+        self, prompt: str, places: list[Place], size: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """`denoised` in the process that has the GPU (`studio.images.gpu`): nothing but what can be pickled."""
-        ways, variants = Ways(self.models, self.store), [(seed, Variant(**each)) for seed, each in places]
-        noise, images = self.denoised(prompt, variants, height, width, ways)
+        noise, images = self.denoised(prompt, places, size, Ways(self.models, self.store))
         return noise.numpy(), images
 
     @gpu.on_gpu(seconds=60)
     def chosen_apart(
-        self, prompt: str, seeds: list[int], variant: dict[str, Any], height: int, width: int
+        self, prompt: str, seeds: list[int], variant: Variant, size: tuple[int, int]
     ) -> list[int]:
         """`chosen` in the process that has the GPU: nothing but what can be pickled."""
-        diffuser = self.models.diffuser()
-        text, shape = encode(diffuser, [prompt] * len(seeds)), diffuser.latent_shape(height, width)
-        return Ways(self.models, self.store).of(Variant(**variant)).start(text, seeds, shape).seeds
+        return self.chosen_here(prompt, seeds, variant, size, Ways(self.models, self.store))
 
     def _score(self, job: Job, ids: list[str]) -> None:
         """Score the samples that have no score; where the scorer's server does not answer, images are made all the same."""
@@ -434,14 +422,22 @@ class Cells:
             raise Stopped
 
 
-def sampling_of(variant: Variant, height: int, width: int) -> Sampling:
+def request_of(grid: Mapping[str, Any]) -> GridRequest:
+    """The request that a grid (a row of the store) was started with."""
+    config = grid["config"]
+    variants = [Variant(**each) for each in config["variants"]]
+    width, height = config.get("width"), config.get("height")  # None or missing: the backbone's own
+    return GridRequest(config["prompt"], config["seeds"], variants, width, height)
+
+
+def sampling_of(variant: Variant, size: tuple[int, int]) -> Sampling:
     """The sampling of a started grid's variant, whose steps and guidance are set."""
     assert variant.steps is not None and variant.guidance is not None
-    return Sampling(variant.steps, variant.guidance, height, width)
+    return Sampling(variant.steps, variant.guidance, *size)
 
 
 def together(variant: Variant) -> tuple:
-    """Variants of which this is equal are denoised in one batch."""
+    """The key by which variants are batched: those of one key are denoised together."""
     lora, method = "lora" in variant.method.split("+"), without_choice(variant.method)
     return variant.steps, variant.guidance, without_projection(method), variant.run if lora else ""
 
@@ -457,7 +453,7 @@ class Grids:
         self.settings, self.store, self.models = cells.settings, cells.store, cells.models
 
     def methods(self) -> list[tuple[str, str]]:
-        """(label, value) of what can be chosen as a method of `check_grid`. Loads nothing."""
+        """The choices of methods for `check_grid`: [(label, value)]. Loads nothing."""
         methods = [("none", "none"), *self._learned("projector", "projected"), *self._choices()]
         diffuser = self.models.loaded_diffuser
         for name in GUIDED:
@@ -504,13 +500,12 @@ class Grids:
             ):
                 continue
             if _has_checkpoint(self.models.folder_of(run)):
-                methods.append(
-                    (f"{method}, run {run['id']} of {run['created'][:10]}", f"{method}:{run['id']}")
-                )
+                name = f"{method}, run {run['id']} of {run['created'][:10]}"
+                methods.append((name, f"{method}:{run['id']}"))
         return methods
 
     def _is_shipped(self, kind: str) -> bool:
-        return _has_checkpoint(Path(getattr(self.settings, kind)))
+        return _has_checkpoint(self.models.folder_in_use(kind, None))
 
     # -- work
 
@@ -542,8 +537,7 @@ class Grids:
         }
         id = uuid.uuid4().hex[:12]
         held = self._lock(id)  # before anyone can see the row, and sweep it
-        if held is None:
-            raise ValueError("The grid could not be begun, as its lock is held: start it once more.")
+        assert held is not None, "the id is new"
         self._queue(id, held, lambda: self.store.grids.add(config, who, id))
         return id
 
@@ -569,7 +563,7 @@ class Grids:
             raise ValueError("There is no lora in use: train one and promote it, or leave lora out.")
         if variant.run.startswith(f"{SHIPPED}-") and kind in NETWORKS and self._is_shipped(kind):
             # a picture from elsewhere may name it
-            self.models.recorded(kind, Path(getattr(self.settings, kind)), None)
+            self.models.recorded(kind, self.models.folder_in_use(kind, None), None)
         if variant.run not in ("", SHIPPED):
             run = self.store.runs.get(variant.run)
             if run["kind"] != kind:
@@ -578,7 +572,7 @@ class Grids:
                 )
             if run["state"] != "done" or run.get("archived"):
                 raise ValueError(f"The run {run['id']} has no finished {kind}: choose one that is listed.")
-        folder = self.models.folder_of(run) if run else Path(getattr(self.settings, kind))
+        folder = self.models.folder_in_use(kind, run)
         if not _has_checkpoint(folder):
             if run:
                 raise ValueError(f"The checkpoint of the run {run['id']} is gone: choose another run.")
@@ -636,45 +630,37 @@ class Grids:
 
     def request(self, id: str) -> GridRequest:
         """The request that a grid was started with."""
-        config = self.store.grids.get(id)["config"]
-        variants = [Variant(**each) for each in config["variants"]]
-        return GridRequest(config["prompt"], config["seeds"], variants, config["width"], config["height"])
-
-    def size(self, id: str) -> int:
-        """How many images a grid has when it is done."""
-        return self.request(id).total
+        return request_of(self.store.grids.get(id))
 
     def get(self, id: str, who: str | None = None) -> GridView:
         """A grid with its cells as they are now; with `who`, the corrections are that person's."""
         self.sweep()
-        grid = self.store.grids.get(id)
-        seeds, variants = grid["config"]["seeds"], [Variant(**each) for each in grid["config"]["variants"]]
-        places = self.store.grids.cells(id)
-        ids = list(dict.fromkeys(places.values()))
-        rows = {row["id"]: row for row in self.store.samples.find(ids=ids, limit=len(ids))}
+        row = self.store.grids.get(id)
+        grid, made = request_of(row), self.store.grids.cells(id)
+        ids = list(dict.fromkeys(made.values()))
+        samples = {sample["id"]: sample for sample in self.store.samples.find(ids=ids, limit=len(ids))}
         scores = self.store.scores.currents(ids, who)
-        views = {id: self.annotation.view_of(row, scores[id]) for id, row in rows.items()}
+        views = {id: self.annotation.view_of(sample, scores[id]) for id, sample in samples.items()}
         cells = [
-            Cell(place, seed, i, views.get(places.get(place, "")))
-            for place, (seed, i) in enumerate((seed, i) for seed in seeds for i in range(len(variants)))
+            Cell(place, seed, i, views.get(made.get(place, "")))
+            for place, (seed, i) in enumerate(itertools.product(grid.seeds, range(len(grid.variants))))
         ]
         job = self.work.jobs.get(id)
-        state, message = self.work.end_of(grid)
+        state, message = self.work.end_of(row)
         return GridView(
-            id, grid["config"]["prompt"], seeds, variants, state, message, len(places), len(cells),
-            job.left if job else None, cells, grid["created"], grid["who"],
+            id, grid.prompt, grid.seeds, grid.variants, state, message, len(made), grid.total,
+            job.left if job else None, cells, row["created"], row["who"],
         )  # fmt: skip
 
     def find(self, limit: int = 20) -> list[dict[str, Any]]:
-        """{id, prompt, state, message, done, total, created, who} of the latest grids, the newest first."""
+        """The latest grids, the newest first: {id, prompt, state, message, done, total, created, who}."""
         self.sweep()
         grids = []
-        for grid in self.store.grids.find(limit=limit):
-            config = grid["config"]
-            state, message = self.work.end_of(grid)
+        for row in self.store.grids.find(limit=limit):
+            grid, (state, message) = request_of(row), self.work.end_of(row)
             grids.append({
-                "id": grid["id"], "prompt": config["prompt"], "state": state, "message": message, "done": grid["made"],
-                "total": len(config["seeds"]) * len(config["variants"]), "created": grid["created"], "who": grid["who"],
+                "id": row["id"], "prompt": grid.prompt, "state": state, "message": message, "done": row["made"],
+                "total": grid.total, "created": row["created"], "who": row["who"],
             })  # fmt: skip
         return grids
 
@@ -699,15 +685,7 @@ class GridFiles:
             raise ValueError(
                 "This sample was imported without its image: make it again, or choose another one."
             )
-        path = self.settings.home / row["image_path"]
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ValueError(
-                f"The image {path.name} cannot be read ({error.strerror}): make it again."
-            ) from None
-        if row["image_sha256"] and pictures.sha256(content) != row["image_sha256"]:
-            raise ValueError(f"The image {path.name} was changed after it was stored: put the original back.")
+        content = pictures.verified(self.settings.home / row["image_path"], row["image_sha256"])
         return png_text.with_text(content, row)
 
     def zip(self, id: str, path: str | Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from core.metrics import Interval, mean_interval, wilson
 from studio.images.views import shared, totals, value_of
-from studio.numbers import whole
+from studio.numbers import finite, whole
 
 if TYPE_CHECKING:
     from studio.grids.grid import GridView
@@ -68,7 +67,7 @@ def grid_change(view: GridView, base: int = 0, other: int = 1) -> dict[str, Any]
         "wins": wins,
         "ties": sum(abs(gain) < TIE for gain in gains),
         "losses": sum(gain <= -TIE for gain in gains),
-        "won": finite(wilson(wins, len(gains)), len(gains)),
+        "won": bounded(wilson(wins, len(gains)), len(gains)),
         "gain": mean_over_seeds(gains, [point["seed"] for point in points]),
         "broken": broken,
         "mended": mended,
@@ -86,11 +85,10 @@ def check_variants(base: Any, other: Any, columns: int) -> tuple[int, int]:
 
 def mean_over_seeds(values: Sequence[float], seeds: Sequence[int]) -> dict[str, float | None]:
     """The mean of values as {estimate, low, high}, by a bootstrap over their seeds; None for what is not known."""
-    return finite(mean_interval(np.array(values, np.float64), seeds), len(set(seeds)))
+    return bounded(mean_interval(np.array(values, np.float64), seeds), len(set(seeds)))
 
 
-def finite(interval: Interval, seeds: int) -> dict[str, float | None]:
-    """An interval over so many seeds for JSON: None for what is not finite, and for the bounds over fewer than two."""
-    if seeds < 2:
-        interval = Interval(interval.estimate, math.nan, math.nan)
-    return {name: value if math.isfinite(value) else None for name, value in interval._asdict().items()}
+def bounded(interval: Interval, seeds: int) -> dict[str, float | None]:
+    """An interval for JSON: None for a value that is not finite, and for the bounds over fewer than two seeds."""
+    known = interval._asdict() if seeds > 1 else {"estimate": interval.estimate, "low": None, "high": None}
+    return {name: value if finite(value) else None for name, value in known.items()}

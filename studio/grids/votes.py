@@ -28,7 +28,7 @@ class Vote:
 
 
 class Votes:
-    """Asks for votes and counts them."""
+    """Blind votes: the next question of a person, their answers, the tally."""
 
     def __init__(self, annotation: Annotation) -> None:
         self.annotation, self.store = annotation, annotation.store
@@ -60,7 +60,7 @@ class Votes:
         return self.store.votes.add(left_sample, right_sample, choice, check_name(who))
 
     def tally(self, grid_id: str, base: int = 0, other: int = 1) -> dict[str, Any]:
-        """{base, other, tie, none: votes of all people that stand, voters, share: {estimate, low, high}}.
+        """Counts of the votes that stand: {base, other, tie, none, voters: people, share: {estimate, low, high}}.
 
         share: of votes for the other variant, a tie counting half for each, without votes for none; its interval is by a
         bootstrap over seeds.
