@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import csv
-import json
 import re
 import time
 from importlib.util import find_spec
@@ -47,15 +45,6 @@ def pair(client):
 @pytest.fixture(scope="module")
 def who(client):
     return client.predict("ann", api_name="/sign_in")["who"]
-
-
-def test_only_the_named_endpoints_are_public_and_each_says_what_it_takes(client):
-    info = client.view_api(return_format="dict", print_info=False)
-    assert set(info["named_endpoints"]) == {f"/{door.name}" for door in ENDPOINTS}
-    assert info["unnamed_endpoints"] == {}
-    for name, endpoint in info["named_endpoints"].items():
-        for given in endpoint["parameters"]:
-            assert given["type"] != {} and given["parameter_name"] != "profile", name
 
 
 def test_a_comparison_has_words_with_scores_and_images(pair):
@@ -104,36 +93,31 @@ def test_an_annotator_takes_an_item_scores_it_goes_back_and_submits(client, app,
 def test_a_bad_call_is_answered_by_a_sentence_and_changes_nothing(
     client, app, pair, who, name, given, sentence
 ):
+    client.predict(pair["none"]["id"], 2, 4, who, api_name="/set_score")
     before = app.rows("SELECT count(*) FROM scores")
     with pytest.raises(AppError, match=sentence) as raised:
         client.predict(**{"sample": pair["none"]["id"], "who": who} | given, api_name=f"/{name}")
     assert "Traceback" not in str(raised.value) and str(app.home) not in str(raised.value)
     assert app.rows("SELECT count(*) FROM scores") == before
-
-
-def test_a_taken_name_is_not_given_again(client, pair, who):
-    client.predict(pair["none"]["id"], 2, 4, who, api_name="/set_score")
     with pytest.raises(AppError, match="belongs to another"):
         client.predict("ann", api_name="/sign_in")
 
 
 def test_samples_are_found_and_shown(client, pair):
-    found = client.predict(text="circle red", method="projected", api_name="/search")
-    assert found["count"] == 1 and found["samples"][0]["id"] == pair["projected"]["id"]
-    assert [word["word"] for word in found["samples"][0]["words"]] == ["red", "circle", "nothing else"]
-    none = client.predict(text="nothing", api_name="/search")
-    assert none == {"samples": [], "count": 0, "more": False, "next": None}
-    first = client.predict(sort="seed", limit=1, api_name="/search")
-    second = client.predict(sort="seed", limit=1, after=first["next"], api_name="/search")
+    def search(**asked):
+        return client.predict(**asked, api_name="/search")
+
+    (found,) = search(text="circle red", method="projected")["samples"]
+    assert found["id"] == pair["projected"]["id"]
+    assert [word["word"] for word in found["words"]] == ["red", "circle", "nothing else"]
+    assert search(text="nothing") == {"samples": [], "count": 0, "more": False, "next": None}
+    first = search(sort="seed", limit=1)
+    second = search(sort="seed", limit=1, after=first["next"])
     assert first["samples"][0]["id"] != second["samples"][0]["id"]
-    means = {
-        sort: [s["mean"] for s in client.predict(sort=sort, api_name="/search")["samples"]]
-        for sort in ("lowest", "highest")
-    }
-    assert means["lowest"] == sorted(means["lowest"]) == means["highest"][::-1] != []
-    middle = means["lowest"][0]
-    above = client.predict(mean_from=middle + 0.01, api_name="/search")["samples"]
-    assert [s["mean"] for s in above if s["mean"] <= middle] == [] and len(above) < len(means["lowest"])
+    lowest, highest = ([s["mean"] for s in search(sort=sort)["samples"]] for sort in ("lowest", "highest"))
+    assert lowest == sorted(lowest) == highest[::-1] != []
+    above = [s["mean"] for s in search(mean_from=lowest[0] + 0.01)["samples"]]
+    assert all(mean > lowest[0] for mean in above) and len(above) < len(lowest)
     image = client.predict(pair["none"]["id"], api_name="/image")
     assert Path(image).read_bytes() == Path(pair["none"]["image"]).read_bytes()
 
@@ -153,18 +137,6 @@ def test_a_grid_is_made_watched_and_bounded(client, who):
         client.predict("a red circle", who, seeds="1-300", api_name="/start_grid")
     with pytest.raises(AppError, match="nothing to stop"):
         client.predict(grid, who, api_name="/stop_grid")
-
-
-def test_the_labels_go_out_as_files(client, app, pair, who):
-    table = list(
-        csv.DictReader(Path(client.predict("csv", who, api_name="/export")).read_text().splitlines())
-    )
-    assert {row["word"] for row in table} == {"red", "circle", "nothing else"}
-    lines = Path(client.predict("jsonl", who, api_name="/export")).read_text().splitlines()
-    assert all(json.loads(line) for line in lines)
-    assert ("export", "labels-jsonl.jsonl") in app.rows("SELECT action, subject FROM audit")
-    with pytest.raises(AppError, match="choose one of jsonl"):
-        client.predict("exe", who, api_name="/export")
 
 
 def test_training_is_watched_and_refused_with_a_sentence(client, who):
@@ -194,34 +166,28 @@ def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
         ):
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-            (name,) = [name for name in tools if name.endswith("set_score")]
-            look = name.replace("set_score", "image")
-            take = name.replace("set_score", "import")
+            (score,) = [name for name in tools if name.endswith("set_score")]
+            look, take = (score.replace("set_score", name) for name in ("image", "import"))
             file = f"data:application/json;base64,{base64.b64encode(b'no labels').decode()}"
             answers = [
                 await session.call_tool(look, {"sample": pair["none"]["id"]}),
-                await session.call_tool(name, {"sample": "x", "word": 1, "score": 5, "who": ""}),
+                await session.call_tool(score, {"sample": "x", "word": 1, "score": 5, "who": ""}),
                 await session.call_tool(take, {"file": file}),
             ]
-            return tools, answers
+            return len(tools), tools[score], tools[take], answers
 
-    tools, (image, refused, unread) = asyncio.run(ask())
-    assert len(tools) == len(ENDPOINTS)
-    (scored,) = [tool for name, tool in tools.items() if name.endswith("set_score")]
+    count, scored, taken, (image, refused, unread) = asyncio.run(ask())
+    assert count == len(ENDPOINTS)
     assert "how well a word shows" in scored.description
     assert scored.inputSchema["properties"]["score"]["type"] == "integer"
     assert "from sign_in" in scored.inputSchema["properties"]["who"]["description"]
+    assert taken.inputSchema["properties"]["file"]["type"] == "string"
     assert image.content[0].type == "image"
     assert refused.isError and "sign_in" in refused.content[0].text
-    (taken,) = [tool for name, tool in tools.items() if name.endswith("import")]
-    assert taken.inputSchema["properties"]["file"]["type"] == "string"
     assert unread.isError and "line 1" in unread.content[0].text
 
 
 def test_mcp_is_a_setting_and_nothing_breaks_without_its_package(monkeypatch):
-    assert Settings.from_env({}).mcp == "auto"
-    with pytest.raises(ValueError, match="STUDIO_MCP"):
-        Settings.from_env({"STUDIO_MCP": "maybe"})
     assert api.mcp(Settings(mcp="no")) is False
     monkeypatch.setattr(api, "find_spec", lambda name: None)
     assert api.mcp(Settings()) is False

@@ -1,15 +1,19 @@
 """The benchmark's command: the models in use and SDXL's shapes, here in small; what it prints and what it gives."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from core.evaluation import benchmark as core_benchmark
 from studio.__main__ import main
 from studio.cli import commands
+from studio.cli.console import Console
+from studio.experiments import benchmark
 from studio.experiments.benchmark import measure, table
 from studio.pretrain import sdxl_shapes
-from tests.tiny import SIZE
+from tests.tiny import SIZE, change_settings
 
 TINY = {
     "unet": {**sdxl_shapes.SHAPES["unet"], "block_out_channels": (32, 32, 64), "layers_per_block": 1,
@@ -26,16 +30,69 @@ QUICK = {"repeats": 1, "steps": 2, "sdxl_size": 64, "sdxl_repeats": 1, "sdxl_ste
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(studio, monkeypatch):
     """SDXL's architecture in small, and small batches, as the whole of it takes minutes."""
-    from studio.experiments import benchmark
-
-    class Default:
-        default = 4
-
-    batches = {"reward": {"reward_batch": Default}, "projector": {"projector_batch": Default}}
+    four = SimpleNamespace(default=4)
     monkeypatch.setattr(sdxl_shapes, "SHAPES", TINY)
-    monkeypatch.setattr(benchmark, "FIELDS", batches)
+    monkeypatch.setattr(benchmark, "FIELDS", {k: {f"{k}_batch": four} for k in ("reward", "projector")})
+    monkeypatch.setattr(commands, "studio_of", lambda given: studio)
+    return studio
+
+
+GIVEN = ["benchmark", *(f"--set={name}={value}" for name, value in QUICK.items())]
+
+
+def test_the_command_measures_both_cases_prints_a_table_with_the_aims_and_changes_no_model(
+    small, capsys, tmp_path
+):
+    def weights():
+        models = [small.models.using(kind).model for kind in ("projector", "reward")]
+        return [value.clone() for model in models for value in model.state_dict().values()]
+
+    before = weights()
+    assert main([*GIVEN, "--json", str(tmp_path / "cost.json")]) == 0
+    report, out = json.loads((tmp_path / "cost.json").read_text()), capsys.readouterr().out
+    used, large = report["cases"]
+    assert report["threads"] == torch.get_num_threads() and report["torch"] == torch.__version__
+    assert report["device"].startswith("CPU") and report["config"]["repeats"] == 1
+    assert (used["height"], used["width"], used["steps"], used["composed"]) == (SIZE, SIZE, 2, False)
+    assert (used["projector"], used["dtype"]) == ("shipped", "float32")
+    assert (large["height"], large["steps"], large["timed_steps"], large["composed"]) == (64, 6, 1, True)
+    assert (large["projector"], large["dtype"]) == ("new, in its default shape", "bfloat16")
+    assert used["scoring"]["words"] > 0 and "scoring" not in large
+    for case, batch in ((used, 4), (large, 2)):
+        assert {name: part["batch"] for name, part in case["training"].items()} == {
+            "reward": batch,
+            "projector": batch,
+        }
+        assert all(part["median"] > 0 for part in case["seconds"].values())
+        assert case["share"]["median"] > 0 and case["pair_in_images"]["median"] > 0
+    assert table(report) in out
+    assert "| projector's share of an image |" in out and "at most 0.5 % on a data-centre GPU" in out
+    assert out.count("at most 1.6") == 2
+    assert "1 of 6 steps timed, the image composed from them" in out and "all 2 steps timed" in out
+    assert {line.count("|") for line in out.splitlines() if line.startswith("|")} == {4}
+    assert not small.models.lock.locked()
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(), strict=True))
+    assert not any(p.requires_grad for p in small.models.using("projector").model.parameters())
+
+
+def test_without_a_projector_a_new_one_is_measured_and_training_that_does_not_fit_is_said(small, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(core_benchmark, "training_cost", full)
+    change_settings(small, projector=small.settings.home / "nowhere")
+    report = measure(small, {**QUICK, "sdxl": False})
+    (case,) = report["cases"]
+    assert case["projector"] == "new, in its default shape"
+    assert "do not fit" in case["training"]["problem"] and "do not fit" in table(report)
+
+
+def test_the_command_stops_when_it_is_asked_to_and_says_so(small, monkeypatch, capsys):
+    monkeypatch.setattr(Console, "report", lambda console, line: console.stop.set())
+    assert main(GIVEN) == 130
+    assert "Not finished" in capsys.readouterr().out
 
 
 def test_the_shapes_are_those_of_the_published_model():
@@ -49,70 +106,6 @@ def test_the_shapes_are_those_of_the_published_model():
     }
     assert {p.dtype for network in found.values() for p in network.parameters()} == {torch.bfloat16}
     assert torch.get_default_dtype() == torch.float32
-
-
-def test_the_command_measures_both_cases_prints_a_table_with_the_aims_and_changes_no_model(
-    studio, small, monkeypatch, capsys, tmp_path
-):
-    def weights():
-        models = [studio.models.using(kind).model for kind in ("projector", "reward")]
-        return [value.clone() for model in models for value in model.state_dict().values()]
-
-    before = weights()
-    monkeypatch.setattr(commands, "studio_of", lambda given: studio)
-    given = [f"--set={name}={value}" for name, value in QUICK.items()]
-    assert main(["benchmark", *given, "--json", str(tmp_path / "cost.json")]) == 0
-    report, out = json.loads((tmp_path / "cost.json").read_text()), capsys.readouterr().out
-    used, large = report["cases"]
-    assert report["threads"] == torch.get_num_threads() and report["torch"] == torch.__version__
-    assert report["device"].startswith("CPU") and report["config"]["repeats"] == 1
-    assert (used["height"], used["width"], used["steps"], used["composed"]) == (SIZE, SIZE, 2, False)
-    assert (used["projector"], used["dtype"]) == ("shipped", "float32")
-    assert (large["height"], large["steps"], large["timed_steps"], large["composed"]) == (64, 6, 1, True)
-    assert (large["projector"], large["dtype"]) == ("new, in its default shape", "bfloat16")
-    assert used["scoring"]["words"] > 0 and "scoring" not in large
-    assert {name: part["batch"] for name, part in used["training"].items()} == {"reward": 4, "projector": 4}
-    assert {name: part["batch"] for name, part in large["training"].items()} == {"reward": 2, "projector": 2}
-    for case in report["cases"]:
-        assert all(part["median"] > 0 for part in case["seconds"].values())
-        assert case["share"]["median"] > 0 and case["pair_in_images"]["median"] > 0
-    assert table(report) in out
-    assert "| projector's share of an image |" in out and "at most 0.5 % on a data-centre GPU" in out
-    assert out.count("at most 1.6") == 2
-    assert "1 of 6 steps timed, the image composed from them" in out and "all 2 steps timed" in out
-    assert {line.count("|") for line in out.splitlines() if line.startswith("|")} == {4}
-    assert not studio.models.lock.locked()
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(), strict=True))
-    assert not any(p.requires_grad for p in studio.models.using("projector").model.parameters())
-
-
-def test_without_a_projector_a_new_one_is_measured(without_projector, small):
-    report = measure(without_projector, {**QUICK, "sdxl": False})
-    assert [case["projector"] for case in report["cases"]] == ["new, in its default shape"]
-
-
-def test_training_that_does_not_fit_is_said_and_the_rest_is_kept(studio, small, monkeypatch):
-    from core.evaluation import benchmark
-
-    def full(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(benchmark, "training_cost", full)
-    report = measure(studio, {**QUICK, "sdxl": False})
-    assert "do not fit" in report["cases"][0]["training"]["problem"]
-    assert "do not fit" in table(report)
-
-
-def test_the_command_stops_when_it_is_asked_to_and_says_so(studio, small, monkeypatch, capsys):
-    from studio.cli.console import Console
-
-    def asked(self, line):
-        self.stop.set()
-
-    monkeypatch.setattr(commands, "studio_of", lambda given: studio)
-    monkeypatch.setattr(Console, "report", asked)
-    assert main(["benchmark", *(f"--set={name}={value}" for name, value in QUICK.items())]) == 130
-    assert "Not finished" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-from studio.experiments.evaluation import evaluate
-
 """studio/experiments/evaluation.py: the judge of everything is judged itself."""
+
+from studio.experiments.evaluation import evaluate
 
 
 def test_the_detector_is_judged_on_fresh_renders_and_after_a_vae_round_trip(studio):

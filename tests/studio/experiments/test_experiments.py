@@ -1,10 +1,11 @@
 """Each experiment at the smallest size: it gives a whole report, and is stopped and gone on with to the same one."""
 
 import base64
-import dataclasses
+import functools
 import json
 import math
 import shutil
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,7 +17,6 @@ from studio.cli import commands
 from studio.experiments import EXPERIMENTS, check_experiment, corrections, report_of, unfinished
 from studio.experiments.evaluation import evaluate
 from studio.experiments.shift import well_scored
-from studio.studio import Studio
 from studio.training import runs
 from studio.training.calibration import kind_of
 from tests.tiny import STEPS
@@ -68,57 +68,56 @@ def check_figure(figure):
             assert len(line.get(key, line["x"])) == len(line["x"]), (figure["title"], key)
 
 
-@pytest.fixture
-def made(studio, monkeypatch):
-    """The images that were denoised to their end, counted."""
-    count, sample = [0], type(studio.models.diffuser()).sample
+@pytest.fixture(scope="module")
+def once(grown):
+    """A function that conducts an experiment, once for all tests: its studio, run, report, and the images denoised for it."""
+
+    @functools.cache
+    def conduct(name):
+        studio = grown()
+        with counted(studio) as made:
+            return studio, *conducted(studio, name), sum(made)
+
+    return conduct
+
+
+@contextmanager
+def counted(studio):
+    """A list that gets the size of each batch of images that is denoised to its end."""
+    made, sample = [], type(studio.models.diffuser()).sample
 
     def counting(diffuser, text, noise, *args, **named):
         latents = sample(diffuser, text, noise, *args, **named)
-        count[0] += len(noise)
+        made.append(len(noise))
         return latents
 
-    monkeypatch.setattr(type(studio.models.diffuser()), "sample", counting)
-    return count
-
-
-def another(studio):
-    """A studio beside the test's, with a home of its own."""
-    new = Studio(dataclasses.replace(studio.settings, home=studio.settings.home.with_name("other")))
-    new.models.share(studio.models)
-    return new
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(studio.models.diffuser()), "sample", counting)
+        yield made
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, name, made):
-    run, report = conducted(studio, name)
-    once, other, found, again = made[0], another(studio), None, None
-    made[0] = 0
-    for most in (1, 4, 7, 10_000):  # reports of progress after which it is stopped
-        lines = []
-        part, found = conducted(
-            other,
-            name,
-            again,
-            on_progress=lines.append,
-            stop=lambda lines=lines, most=most: len(lines) >= most,
-        )
-        again = part["id"]
-        assert unfinished(other, {"name": name, **SMALL[name]}) == (again if found is None else None)
-        if found:
-            break
-        assert part["state"] == "stopped"
-    assert ["prompts", SMALL[name]["prompts"], EXPERIMENTS[name].fields["prompts"].full] in report["tables"][
-        -1
-    ]["rows"]
-    assert (made[0], len(other.runs.find(kind="experiment"))) == (once, 1)
+def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, name, once):
+    _, run, report, all_of_them = once(name)
+    found, again = None, None
+    with counted(studio) as made:
+        for most in (1, 4, 7, 10_000):  # reports of progress after which it is stopped
+            lines = []
+            part, found = conducted(
+                studio, name, again, on_progress=lines.append, stop=lambda n=most, seen=lines: len(seen) >= n
+            )
+            again = part["id"]
+            assert unfinished(studio, {"name": name, **SMALL[name]}) == (again if found is None else None)
+            if found:
+                break
+            assert part["state"] == "stopped"
+    assert (sum(made), len(studio.runs.find(kind="experiment"))) == (all_of_them, 1)
     assert without_times(found["data"]) == without_times(report["data"])
     assert without_times(found["figures"])[:1] == without_times(report["figures"])[:1]
 
     # only fidelity's samples, of held-out prompts, belong into the user's store
-    assert {row["split"] for row in other.store.samples.find()} == (
-        {"heldout"} if name == "fidelity" else set()
-    )
+    splits = {row["split"] for row in studio.store.samples.find()}
+    assert splits == ({"heldout"} if name == "fidelity" else set())
     assert set(report) == PARTS
     assert (report["experiment"], report["title"]) == (name, EXPERIMENTS[name].title)
     assert run["metrics"]["answer"] == report["answer"]
@@ -129,9 +128,43 @@ def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, n
     for table in report["tables"]:
         assert all(len(row) == len(table["columns"]) for row in table["rows"]), table["title"]
         assert set(table["percent"]) <= set(table["columns"])
+    settings = ["prompts", SMALL[name]["prompts"], EXPERIMENTS[name].fields["prompts"].full]
+    assert settings in report["tables"][-1]["rows"]
     for pictures in report["pictures"]:
         assert len(pictures["items"]) % pictures["columns"] == 0
         assert all(base64.b64decode(item["png"]).startswith(b"\x89PNG") for item in pictures["items"])
+
+
+def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_trained_on(once):
+    studio, _, report, _ = once("fidelity")
+    parts, evaluated = report["data"]["parts"], evaluate(studio, "fidelity", FEW)["vlm"]
+    for figure in ("pearson", "within_prompt", "auc"):
+        assert parts["vlm"][figure]["estimate"] == pytest.approx(evaluated[figure]["estimate"], abs=1e-4)
+    assert parts["vlm"]["confusion"] == evaluated["confusion"]
+    judged = studio.store.labels.corrections(split="heldout")
+    whole = {
+        (row["sample"], word.index)
+        for row in judged
+        for word in studio.annotation.sample(row["sample"]).words
+        if word.scored
+    }
+    assert {(row["sample"], row["word_index"]) for row in judged} == whole
+    assert report["data"]["simulated"]["words"] == len(judged) >= 8
+    words = [row for row in judged if row["word"] != NOTHING_ELSE]  # which this reward model was not taught
+    assert parts["simulated"]["words"] == len(words) < len(judged)
+    assert {row["split"] for row in studio.store.samples.find()} == {"heldout"}
+    assert studio.store.labels.corrections(split="train") == []
+    assert (studio.store.labels.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
+    for row in studio.store.samples.find(limit=4):  # people are compared where they have corrected a word
+        word = next(w for w in studio.annotation.sample(row["id"]).words if w.scored)
+        studio.annotation.correct(row["id"], word.index, 3, "Ann")
+    _, report = conducted(studio, "fidelity")
+    typed = [row for row in studio.store.labels.corrections(split="heldout") if row["source"] == "simulated"]
+    assert {row["sample"] for row in typed} <= {
+        row["sample"] for row in judged
+    }  # those that are there are taken
+    assert report["data"]["parts"]["human"]["words"] == 4
+    assert not any("stands in for people" in sentence for sentence in report["answer"])
 
 
 def test_a_run_that_was_begun_at_another_size_is_neither_mixed_nor_gone_on_with(studio, monkeypatch):
@@ -165,50 +198,11 @@ def test_alignment_goes_on_with_the_models_that_were_in_use_when_it_was_begun(st
     assert studio.training.train("experiment", None, run)["state"] == "done"
 
 
-# ---- what each is about
-
-
-def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_trained_on(studio):
-    _, report = conducted(studio, "fidelity")
-    evaluated = evaluate(studio, "fidelity", FEW)
-    for figure in ("pearson", "within_prompt", "auc"):
-        mine, theirs = report["data"]["parts"]["vlm"][figure], evaluated["vlm"][figure]
-        assert mine["estimate"] == pytest.approx(theirs["estimate"], abs=1e-4)
-    assert report["data"]["parts"]["vlm"]["confusion"] == evaluated["vlm"]["confusion"]
-    judged = studio.store.labels.corrections(split="heldout")
-    whole = {
-        (row["sample"], word.index)
-        for row in judged
-        for word in studio.annotation.sample(row["sample"]).words
-        if word.scored
-    }
-    assert {(row["sample"], row["word_index"]) for row in judged} == whole
-    assert report["data"]["simulated"]["words"] == len(judged) >= 8
-    words = [row for row in judged if row["word"] != NOTHING_ELSE]  # which this reward model was not taught
-    assert report["data"]["parts"]["simulated"]["words"] == len(words) < len(judged)
-    assert {row["split"] for row in studio.store.samples.find()} == {"heldout"}
-    assert studio.store.labels.corrections(split="train") == []
-    assert (studio.store.labels.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
-    conducted(studio, "fidelity")
-    assert studio.store.labels.corrections(split="heldout") == judged  # those that are there are taken
-
-
-def test_people_are_compared_where_they_have_corrected_a_word(studio):
-    conducted(studio, "fidelity")
-    for row in studio.store.samples.find(limit=4):
-        word = next(w for w in studio.annotation.sample(row["id"]).words if w.scored)
-        studio.annotation.correct(row["id"], word.index, 3, "Ann")
-    _, report = conducted(studio, "fidelity")
-    assert report["data"]["parts"]["human"]["words"] == 4
-    assert not any("stands in for people" in sentence for sentence in report["answer"])
-
-
-def test_alignment_says_which_methods_it_left_out_and_why(studio):
-    _, report = conducted(studio, "alignment")
+def test_alignment_says_which_methods_it_left_out_and_why(once):
+    studio, _, report, _ = once("alignment")
+    why = "It needs 8 seeds of each prompt, and there are 2."
     assert set(report["data"]["left_out"]) == {"best-of-8"}
-    assert report["tables"][-2]["rows"] == [
-        ["best-of-8", "It needs 8 seeds of each prompt, and there are 2."]
-    ]
+    assert report["tables"][-2]["rows"] == [["best-of-8", why]]
     names = [row[0] for row in report["tables"][0]["rows"]]
     assert names[:3] == ["none", "projected", "best-of-2"] and len(names) == 7
     with pytest.raises(ValueError, match="None of these methods"):
@@ -216,15 +210,9 @@ def test_alignment_says_which_methods_it_left_out_and_why(studio):
 
 
 def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
-    run = {
-        **SMALL["tau"],
-        "train_steps": 12,
-        "rate": 0.01,
-        "taus": "0.1,1000",
-        "shared": "0,100",
-        "prompts": 2,
-    }
-    report = report_of(studio, studio.training.train("experiment", {"name": "tau", **run}))
+    more = {"train_steps": 12, "rate": 0.01, "taus": "0.1,1000", "shared": "0,100", "prompts": 2}
+    run = studio.training.train("experiment", {"name": "tau", **SMALL["tau"], **more})
+    report = report_of(studio, run)
     rows = report["data"]["measured"]
     assert rows["tau 1000"]["cosine"] > rows["tau 0.1"]["cosine"]
     assert rows["tau 1000"]["kl"] < rows["tau 0.1"]["kl"]
@@ -233,10 +221,10 @@ def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
     assert rows["shared 100"] != rows["tau 0.1"]
     titles = [figure["title"] for figure in report["figures"]]
     assert len(titles) == len(set(titles)) == 9
-    frontier = report["figures"][0]
-    points = {text: x for one in frontier["series"] for x, text in zip(one["x"], one["text"], strict=True)}
+    frontier = report["figures"][0]["series"]
+    points = {text: x for one in frontier for x, text in zip(one["x"], one["text"], strict=True)}
     assert points == {name: row["kept"] for name, row in rows.items()}
-    assert all(one["x"] == sorted(one["x"], reverse=True) for one in frontier["series"])
+    assert all(one["x"] == sorted(one["x"], reverse=True) for one in frontier)
 
 
 def test_the_single_prompt_is_the_one_that_was_given_and_its_seeds_are_kept_apart(studio):
@@ -300,38 +288,32 @@ def test_a_placebo_gives_each_kind_of_word_the_same_digits_in_other_places(score
     before = digits()
     changed = corrections.permute(scored, seed=0)
     after = digits()
-    assert {kind: sorted(rows.values()) for kind, rows in before.items()} == {
-        kind: sorted(rows.values()) for kind, rows in after.items()
-    }
-    assert {kind: set(rows) for kind, rows in before.items()} == {k: set(rows) for k, rows in after.items()}
+    for kind in before.keys() | after.keys():
+        assert sorted(before[kind].values()) == sorted(after[kind].values())
+        assert set(before[kind]) == set(after[kind])
     assert changed == sum(after[kind][at] != digit for kind in before for at, digit in before[kind].items())
 
 
-def test_corrections_are_judged_beside_a_placebo_and_another_prompts_text(studio):
-    _, report = conducted(studio, "corrections")
+def test_corrections_are_judged_beside_a_placebo_and_another_prompts_text(once):
+    report = once("corrections")[2]
     data, rows = report["data"], {row[0]: row for row in report["tables"][1]["rows"]}
     assert {row["method"] for row in data["placebo"]} == {"placebo of 12 corrections, seed 0"}
     assert {row["method"] for row in data["other_text"]} == {"12 corrections, seed 0, another prompt's text"}
     assert {"none", "before", "0", "12", "12, placebo"} < set(rows)
-    said = {(line["what"], line["against"]) for line in data["differences"]}
     assert {
-        ("12 corrections", "0 corrections"),
-        ("placebo", "0 corrections"),
-        ("another prompt's text", "none"),
-    } < said
+        ("12 corrections", "0 corrections"), ("placebo", "0 corrections"), ("another prompt's text", "none"),
+    } < {(line["what"], line["against"]) for line in data["differences"]}  # fmt: skip
     assert report["answer"][0].startswith("After 12 corrections: ")
     assert any("nothing else is there" in sentence for sentence in report["answer"])
 
 
 def test_prompts_that_the_detector_cannot_judge_are_judged_by_the_scorer_and_that_is_said(studio):
-    chosen = {**SMALL["alignment"], "given": ["a red fish", "two blue birds"], "prompt_source": "mine.txt"}
-    report = report_of(studio, studio.training.train("experiment", {"name": "alignment", **chosen}))
+    chosen = {**FEW, "methods": "projected,best-of-2", "given": ["a red fish", "two blue birds"]}
+    run = studio.training.train("experiment", {"name": "alignment", **chosen, "prompt_source": "mine.txt"})
+    report = report_of(studio, run)
     assert (report["judge"], report["config"]["given"]) == ("scorer", 2)
     assert any("not independent" in sentence for sentence in report["answer"])
     assert any("chosen by the judge itself" in sentence for sentence in report["answer"])
-
-
-# ---- settings and the command
 
 
 @pytest.mark.parametrize(

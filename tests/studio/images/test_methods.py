@@ -10,61 +10,92 @@ from core.evaluation.methods import Settings
 from core.noise import draw
 from core.training.lora import WEIGHTS
 from studio.experiments.evaluation import evaluate
-from studio.grids.axes import check_grid
 from studio.images.methods import build
-from tests.tiny import STEPS
+from tests.studio.gridded import grid_of
+from tests.tiny import STEPS, studio_at
 
 LORA = {"lora_steps": 3, "lora_batch": 4, "rank": 2, "heldout_prompts": 3, "heldout_seeds": 1, "steps": STEPS}
 
 
-@pytest.mark.parametrize(
-    "name, called",
-    [
-        ("none", "none"),
-        ("projected", "projected"),
-        ("projected-0.5", "projected-0.5"),
-        ("best-of-8", "best-of-8"),
-        ("best-noise-of-3", "best-noise-of-3"),
-        ("pag", "pag"),
-        ("pag-1.5", "pag-1.5"),
-        ("autoguidance", "autoguidance (layer drop)"),
-        ("pag+projected", "pag + projected"),
-        ("projected + PAG", "pag + projected"),
-        ("projected+best-of-4", "best-of-4 + projected"),
-        ("best-noise-of-2+projected", "best-noise-of-2 + projected"),
-        ("projected+best-noise-of-2", "projected + best-noise-of-2"),
-        ("best-of-2+pag+projected-0.5", "best-of-2 + pag + projected-0.5"),
-    ],
-)
-def test_a_name_makes_its_method(studio, name, called):
-    assert [method.name for method in build(studio, [name])] == [called]
-
-
-def test_a_method_that_is_named_twice_is_made_once(studio):
-    found = build(studio, ["pag+projected", "none", "projected+pag"], strength=0.25)
+def test_a_name_makes_its_method_once(studio):
+    names = {
+        "none": "none", "projected": "projected", "projected-0.5": "projected-0.5", "best-of-8": "best-of-8",
+        "best-noise-of-3": "best-noise-of-3", "pag": "pag", "pag-1.5": "pag-1.5", "autoguidance": "autoguidance (layer drop)",
+        "pag+projected": "pag + projected", "projected+best-of-4": "best-of-4 + projected",
+        "best-noise-of-2+projected": "best-noise-of-2 + projected", "projected+best-noise-of-2": "projected + best-noise-of-2",
+        "best-of-2+pag+projected-0.5": "best-of-2 + pag + projected-0.5",
+    }  # fmt: skip
+    assert [method.name for method in build(studio, list(names))] == list(names.values())
+    found = build(studio, ["pag+projected", "none", "projected + PAG"], strength=0.25)
     assert [method.name for method in found] == ["pag + projected-0.25", "none"]
 
 
 @pytest.mark.parametrize(
     "name, says",
-    [
-        ("", "Known here are: none, projected"),
-        ("magic", "best-noise-of-N"),
-        ("best-of", "There is no method"),
-        ("lora-2", "There is no method"),
-        ("pag+pag", "each part once"),
-        ("none+pag", "none by itself"),
-        ("pag+autoguidance", "both guidance"),
-        ("best-of-0", "out of range"),
-        ("projected-2", "out of range"),
-        ("pag-0", "out of range"),
-        ("pag-1.2.3", "not a number"),
-        ("lora", "train lora"),
-    ],
-)
+    [("", "Known here are: none, projected"), ("magic", "best-noise-of-N"), ("best-of", "There is no method"),
+     ("lora-2", "There is no method"), ("pag+pag", "each part once"), ("none+pag", "none by itself"),
+     ("pag+autoguidance", "both guidance"), ("best-of-0", "out of range"), ("projected-2", "out of range"),
+     ("pag-0", "out of range"), ("pag-1.2.3", "not a number"), ("lora", "train lora")],
+)  # fmt: skip
 def test_a_bad_name_is_refused_with_what_there_is(studio, name, says):
     with pytest.raises(ValueError, match=says):
         build(studio, [name])
+
+
+def test_a_lora_is_trained_judged_put_into_use_and_taken_back(labelled):
+    studio, run = labelled, labelled.training.train("lora", LORA)
+    studio.runs.promote(run["id"], "tester", force=True)
+    assert run["state"] == "done" and run["kind"] == "lora"
+    assert run["metrics"]["images"] == 12 and set(run["metrics"]["loss"]) == {"before", "after"}
+    assert set(run["metrics"]["heldout"]["difference"]) == {"words", "strict", "clean"}
+    assert run["metrics"]["heldout"]["base"] == "none"
+    assert checkpoint.digest(studio.settings.home / run["checkpoint"]) == run["checkpoint_sha256"]
+    diffuser = studio.models.diffuser()
+    text, noise = diffuser.encode(["a red circle"]), draw([1], diffuser.latent_shape())
+    plain = diffuser.sample(text, noise, STEPS)
+    (method,) = build(studio, ["lora+projected"])
+    assert method.name == "lora + projected"
+    found = method.run(diffuser, ["a red circle"], [1], Settings(STEPS))
+    assert found.network_calls == 2 * STEPS and found.other_calls == {"projector": 1}
+    assert torch.equal(diffuser.sample(text, noise, STEPS), plain)
+
+    assert "lora" in [value for _, value in studio.grids.methods()]
+    view = grid_of(studio, "1-2", methods=["none", "lora", f"lora:{run['id']}"])
+    assert (view.state, view.total) == ("done", 4), view.message  # the two are one and the same
+    none, row = (studio.store.samples.get(cell.sample.id) for cell in view.cells[:2])
+    assert (row["method"], row["projector_run"], row["strength"]) == ("lora", run["id"], 0.0)
+    assert row["noise_sha256"] == none["noise_sha256"] and row["image_sha256"] != none["image_sha256"]
+
+    second = studio.training.train("lora", {**LORA, "seed": 1})  # is measured against the one in use
+    assert (second["parent"], second["metrics"]["heldout"]["base"]) == (run["id"], "before")
+    with (studio.settings.home / run["checkpoint"] / WEIGHTS).open("ab") as file:
+        file.write(b"x")
+    again = studio_at(studio.settings.home, studio.settings.projector.parent)  # as after a restart
+    with pytest.raises(ValueError, match="is damaged"):
+        build(again, ["lora"])
+    assert studio.runs.rollback("lora", "tester") is None
+    with pytest.raises(ValueError, match="train lora"):
+        build(studio, ["lora"])
+
+
+def test_a_lora_that_was_stopped_goes_on_and_ends_in_the_same_bits(labelled):
+    begun, config = threading.Event(), LORA | {"heldout_prompts": 0}
+    whole = labelled.training.train("lora", config)
+
+    def stop(line):
+        if line["stage"] == "LoRA":
+            begun.set()
+
+    first = labelled.training.train("lora", config, on_progress=stop, stop=begun)
+    assert first["state"] == "stopped" and not first["checkpoint"]
+    second = labelled.training.train("lora", run_id=first["id"])
+    a, b = (labelled.settings.home / run["checkpoint"] / WEIGHTS for run in (whole, second))
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_without_a_scored_image_there_is_no_lora(studio):
+    with pytest.raises(ValueError, match="collect and score"):
+        studio.training.train("lora", LORA)
 
 
 def test_an_evaluation_takes_more_methods_by_name_and_tells_what_each_took(studio):
@@ -83,84 +114,3 @@ def test_an_evaluation_takes_more_methods_by_name_and_tells_what_each_took(studi
     assert chosen["other_calls"] == {"reward": 2, "projector": 2}
     assert "drift" in chosen and "drift" not in entries["pag"]
     assert entries["projected for another prompt"]["drift"] != entries["projected"]["drift"]
-
-
-# ---- LoRA
-
-
-@pytest.fixture
-def tuned(labelled):
-    """A studio with a LoRA that is trained and in use, and its run."""
-    run = labelled.training.train("lora", LORA)
-    labelled.runs.promote(run["id"], "tester", force=True)
-    return labelled, run
-
-
-def test_a_lora_is_trained_judged_put_into_use_and_taken_back(tuned):
-    studio, run = tuned
-    assert run["state"] == "done" and run["kind"] == "lora"
-    assert run["metrics"]["images"] == 12 and set(run["metrics"]["loss"]) == {"before", "after"}
-    assert set(run["metrics"]["heldout"]["difference"]) == {"words", "strict", "clean"}
-    assert run["metrics"]["heldout"]["base"] == "none"
-    assert checkpoint.digest(studio.settings.home / run["checkpoint"]) == run["checkpoint_sha256"]
-    diffuser = studio.models.diffuser()
-    text, noise = diffuser.encode(["a red circle"]), draw([1], diffuser.latent_shape())
-    plain = diffuser.sample(text, noise, STEPS)
-    (method,) = build(studio, ["lora+projected"])
-    assert method.name == "lora + projected"
-    found = method.run(diffuser, ["a red circle"], [1], Settings(STEPS))
-    assert found.network_calls == 2 * STEPS and found.other_calls == {"projector": 1}
-    assert torch.equal(diffuser.sample(text, noise, STEPS), plain)
-    assert studio.runs.rollback("lora", "tester") is None
-    with pytest.raises(ValueError, match="train lora"):
-        build(studio, ["lora"])
-
-
-def test_a_grid_has_the_images_of_a_lora_in_use_and_by_its_run(tuned):
-    studio, run = tuned
-    assert "lora" in [value for _, value in studio.grids.methods()]
-    id = studio.grids.start(
-        check_grid("a red circle", "1-2", ["none", "lora", f"lora:{run['id']}"], steps=STEPS), "ann"
-    )
-    assert studio.grids.work.wait(id, 60)
-    view = studio.grids.get(id)
-    assert (view.state, view.total) == ("done", 4), view.message  # the two are one and the same
-    row = studio.store.samples.get(view.cells[1].sample.id)
-    assert (row["method"], row["projector_run"], row["strength"]) == ("lora", run["id"], 0.0)
-    none = studio.store.samples.get(view.cells[0].sample.id)
-    assert row["noise_sha256"] == none["noise_sha256"] and row["image_sha256"] != none["image_sha256"]
-
-
-def test_a_second_lora_is_measured_against_the_one_in_use(tuned):
-    studio, first = tuned
-    second = studio.training.train("lora", {**LORA, "seed": 1})
-    assert second["parent"] == first["id"]
-    assert second["metrics"]["heldout"]["base"] == "before"
-
-
-def test_a_lora_whose_file_was_changed_is_not_used(tuned):
-    studio, run = tuned
-    with (studio.settings.home / run["checkpoint"] / "pytorch_lora_weights.safetensors").open("ab") as file:
-        file.write(b"x")
-    with pytest.raises(ValueError, match="is damaged"):
-        build(studio, ["lora"])
-
-
-def test_a_lora_that_was_stopped_goes_on_and_ends_in_the_same_bits(labelled):
-    whole = labelled.training.train("lora", LORA | {"heldout_prompts": 0})
-    begun = threading.Event()
-    first = labelled.training.train(
-        "lora",
-        LORA | {"heldout_prompts": 0},
-        on_progress=lambda line: begun.set() if line["stage"] == "LoRA" else None,
-        stop=begun,
-    )
-    assert first["state"] == "stopped" and not first["checkpoint"]
-    second = labelled.training.train("lora", run_id=first["id"])
-    a, b = (labelled.settings.home / run["checkpoint"] / WEIGHTS for run in (whole, second))
-    assert a.read_bytes() == b.read_bytes()
-
-
-def test_without_a_scored_image_there_is_no_lora(studio):
-    with pytest.raises(ValueError, match="collect and score"):
-        studio.training.train("lora", LORA)

@@ -9,7 +9,7 @@ from data.prompts import load
 from studio.experiments import report_of
 from studio.experiments.evaluation import evaluate
 from studio.images.prompts import Prompts
-from tests.studio.training.test_training import CYCLE
+from tests.studio.trained import CYCLE
 from tests.tiny import STEPS
 
 OWN = [f"{thing} {place}" for thing in ("an old harbour", "two grey cats", "a paper lantern", "a violin")
@@ -24,7 +24,7 @@ def own(studio, tmp_path):
     return studio
 
 
-def test_the_loop_runs_on_ones_own_prompts_and_says_that_their_judge_is_not_independent(own):
+def test_the_loop_runs_on_ones_own_prompts_and_says_that_their_judge_is_not_independent(own, tmp_path):
     splits = {row["prompt"]: row["split"] for row in own.store.samples.find()}
     assert splits == own.prompts.own and set(splits.values()) == {"train", "validation", "heldout"}
     row = next(r for r in own.store.samples.find() if r["split"] == "train")
@@ -37,12 +37,8 @@ def test_the_loop_runs_on_ones_own_prompts_and_says_that_their_judge_is_not_inde
     judged = {json.loads(line).get("prompt") for line in journal.read_text().splitlines()} - {None}
     assert judged == set(own.prompts.of("heldout", 50))
     assert own.runs.promote(run["id"], "ann", force=True)["promoted"]
-
-
-def test_a_set_of_which_nothing_is_held_out_cannot_be_judged_by(own, tmp_path):
-    trained = own.prompts.of("train", 3)
-    (tmp_path / "few.txt").write_text("\n".join(trained))
-    own.prompts = Prompts(str(tmp_path / "few.txt"))
+    (tmp_path / "few.txt").write_text("\n".join(own.prompts.of("train", 3)))
+    own.prompts = Prompts(str(tmp_path / "few.txt"))  # of which nothing is held out
     with pytest.raises(ValueError, match="is held out: give more prompts"):
         evaluate(own, "alignment", {"projected": False, "best_of": 1, "seeds": 1, "steps": STEPS})
 

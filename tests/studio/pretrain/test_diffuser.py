@@ -32,20 +32,19 @@ def vae_folder(work):
     return work / "some-vae"
 
 
-def stopped_then_finished(pretrain, out, *places, **more):
-    """The second result of a training that was stopped after its first step; nothing is saved before it is done."""
+def stopped_then_finished(pretrain, out, *places, after=1, **more):
+    """The reports of a training that was stopped after so many of them; nothing is saved before it is done."""
     seen: list = []
-    options = {"count": 8, "steps": 2, "batch": 1, "on_progress": seen.append, **more}
-    first = pretrain(out, *places, **options, stop=lambda: len(seen) == 1)
-    assert first.stopped and first.step == 1 and not out.exists()
-    second = pretrain(out, *places, **options)
-    assert not second.stopped and [p.step for p in seen] == [1, 2]
+    options = {"count": 8, "batch": 1, "on_progress": seen.append, **more}
+    first = pretrain(out, *places, **options, stop=lambda: len(seen) == after)
+    assert first.stopped and not out.exists()
+    assert not pretrain(out, *places, **options).stopped
     assert checkpoint.verify(out)["meta"]["renders"] == 8
-    return second
+    return [(p.step, p.total) for p in seen]
 
 
 def test_the_autoencoder_is_stopped_goes_on_and_loads_with_the_scale_of_its_latents(work, tmp_path):
-    stopped_then_finished(pretrain_vae, tmp_path / "vae", work)
+    assert stopped_then_finished(pretrain_vae, tmp_path / "vae", work, steps=2) == [(1, 2), (2, 2)]
     vae = AutoencoderKL.from_pretrained(tmp_path / "vae", torch_dtype=torch.float32)
     assert vae.config.scaling_factor == checkpoint.verify(tmp_path / "vae")["meta"]["scaling"]
     latents = latents_of(vae, work, "small", 8)
@@ -53,16 +52,19 @@ def test_the_autoencoder_is_stopped_goes_on_and_loads_with_the_scale_of_its_late
     assert latents.float().std().item() == pytest.approx(1, abs=0.05)
 
 
-def test_the_diffuser_is_stopped_goes_on_and_makes_an_image_when_loaded(work, vae_folder, tmp_path):
-    short = {"text_steps": 0, "careless_steps": 0}
-    stopped_then_finished(pretrain_diffuser, tmp_path / "diffuser", work, vae_folder, **short)
-    assert all(path.stat().st_size < 10_000_000 for path in (tmp_path / "diffuser").rglob("*.safetensors"))
-    plain = DiffusionPipeline.from_pretrained(tmp_path / "diffuser")  # as people load it, without a dtype
+def test_the_diffuser_is_stopped_goes_on_with_careless_captions_and_makes_an_image_when_loaded(
+    work, vae_folder, tmp_path
+):
+    out, steps = tmp_path / "diffuser", {"steps": 1, "text_steps": 2, "careless_steps": 2}
+    seen = stopped_then_finished(pretrain_diffuser, out, work, vae_folder, after=4, **steps)
+    assert seen == [(1, 2), (2, 2), (1, 1), (1, 2), (2, 2)]
+    assert all(path.stat().st_size < 10_000_000 for path in out.rglob("*.safetensors"))
+    plain = DiffusionPipeline.from_pretrained(out)  # as people load it, without a dtype
     assert {plain.unet.dtype, plain.text_encoder.dtype, plain.text_encoder_2.dtype} == {torch.float32}
-    diffuser = Diffuser.load(tmp_path / "diffuser")
+    diffuser = Diffuser.load(out)
     assert diffuser.pipe.vae.config.scaling_factor == 0.5
-    text = diffuser.encode(["a red circle"])
-    image = diffuser.decode(diffuser.sample(text, torch.zeros(1, *diffuser.latent_shape()), steps=1))
+    noise = torch.zeros(1, *diffuser.latent_shape())
+    image = diffuser.decode(diffuser.sample(diffuser.encode(["a red circle"]), noise, steps=1))
     assert image.shape == (1, SIZE, SIZE, 3)
 
 
@@ -91,21 +93,3 @@ def test_careless_captions_are_wrong_in_a_relation_in_colours_or_in_one_thing():
         kinds["thing"] += sorted(same) == [False, True]
         assert before.relation != after.relation or same != [True, True]
     assert min(kinds["relation"], kinds["exchanged"], kinds["thing"]) > 15
-
-
-def test_the_diffuser_goes_on_with_careless_captions_after_a_kill(work, vae_folder, tmp_path):
-    seen: list = []
-    options = {
-        "count": 8,
-        "steps": 1,
-        "batch": 1,
-        "text_steps": 2,
-        "careless_steps": 2,
-        "on_progress": seen.append,
-    }
-    folder = tmp_path / "work"
-    shutil.copytree(work, folder, ignore=shutil.ignore_patterns("diffuser*"))
-    first = pretrain_diffuser(tmp_path / "out", folder, vae_folder, **options, stop=lambda: len(seen) == 4)
-    assert first.stopped and not (tmp_path / "out").exists()
-    assert not pretrain_diffuser(tmp_path / "out", folder, vae_folder, **options).stopped
-    assert [(p.step, p.total) for p in seen] == [(1, 2), (2, 2), (1, 1), (1, 2), (2, 2)]

@@ -38,18 +38,22 @@ def test_places_are_where_the_detector_finds_the_things():
 
 
 def test_pretraining_saves_a_reward_model_and_goes_on_from_a_stop(model_folder, tmp_path):
-    options = {"count": 24, "steps": 4, "sight_steps": 2, "batch": 4, "validate": 4}
     seen: list = []
+    options = {
+        "count": 12,
+        "steps": 4,
+        "sight_steps": 2,
+        "batch": 4,
+        "validate": 4,
+        "on_progress": seen.append,
+    }
     places = (tmp_path / "out", tmp_path / "work", model_folder / "diffuser")
-    result, _ = pretrain_reward(*places, **options, on_progress=seen.append, stop=lambda: len(seen) == 3)
+    result, _ = pretrain_reward(*places, **options, stop=lambda: len(seen) == 3)
     assert result.stopped and not (tmp_path / "out").exists()
-    result, figures = pretrain_reward(*places, **options, on_progress=seen.append)
+    result, figures = pretrain_reward(*places, **options)
     assert [p.step for p in seen] == [1, 2, 3, 4]
     assert figures["all"]["words"] > 0 and 0 <= figures["all"]["auc"] <= 1
     model = checkpoint.load(RewardModel, tmp_path / "out")
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
-
-
-def test_renders_are_needed_beside_those_that_judge(model_folder, tmp_path):
-    with pytest.raises(ValueError, match="make more"):
-        pretrain_reward(tmp_path, tmp_path, model_folder / "diffuser", count=4, validate=4)
+    with pytest.raises(ValueError, match="make more"):  # renders beside those that judge
+        pretrain_reward(*places, **{**options, "count": 4})
