@@ -66,7 +66,8 @@ def settings_at(home: Path, folder: Path) -> Settings:
     """Settings for a studio whose models lie in `folder`."""
     networks = {name: folder / name for name in ("projector", "reward", "labels")}
     models = {name: str(folder / model) for name, model in (("backbone", "diffuser"), ("scorer", "scorer"))}
-    return dataclasses.replace(Settings(), home=home, **networks, **models, device="cpu", batch=4)
+    # MCP's package takes a second of each start
+    return dataclasses.replace(Settings(), home=home, **networks, **models, device="cpu", batch=4, mcp="no")
 
 
 def change_settings(studio: Any, **changes: Any) -> Settings:

@@ -145,7 +145,7 @@ def page_digest(client: str, who: str) -> str:
 
 
 def checked_answer(answer: Mapping[str, Any]) -> str:
-    """An answer as JSON: {shown, place, left, error, says, word}, as ``studio.pages.annotate_keys.Done`` has them."""
+    """An answer as JSON: {shown, place, left, error, says, word}, as ``studio.annotation.inbox.Result`` has them."""
     for name, longest in (("shown", 64), ("place", 64), ("error", SENTENCE), ("says", SENTENCE)):
         checks.text(name, answer.get(name), longest, empty=True)
     checks.flag("left", answer.get("left"))

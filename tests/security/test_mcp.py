@@ -2,21 +2,20 @@
 
 import asyncio
 import re
-from importlib.util import find_spec
 
 import pytest
 
 from data.store import Store
 from tests.browser.conftest import serving
 
-pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="the optional package mcp is not installed")
-
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A studio that is bound to every address of the machine, with an image that has gold; without models."""
     folder = tmp_path_factory.mktemp("network")
-    with serving(folder / "home", folder / "models", GRADIO_SERVER_NAME="0.0.0.0") as running:
+    with serving(
+        folder / "home", folder / "models", GRADIO_SERVER_NAME="0.0.0.0", STUDIO_MCP="yes"
+    ) as running:
         row = {"prompt": "a red circle", "n_words": 3, "seed": 1, "backbone": "tiny", "width": 128, "height": 128,
                "steps": 20, "guidance": 4.0, "image_path": "images/s0.png", "image_sha256": "0" * 64}  # fmt: skip
         store = Store(running.home / "studio.db")

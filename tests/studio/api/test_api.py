@@ -6,7 +6,6 @@ import asyncio
 import base64
 import re
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,14 @@ from studio import api
 from studio.doors import ENDPOINTS
 from studio.settings import ROOT, Settings
 from tests import tiny
-from tests.browser.conftest import PATIENCE, start_app, stop_app
+from tests.browser.conftest import PATIENCE, serving
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
     folder = tmp_path_factory.mktemp("api")
-    running = start_app(
-        folder / "home", tiny.settings_at(folder / "home", tiny.models(folder / "models")).env()
-    )
-    yield running
-    stop_app(running)
+    with serving(folder / "home", tiny.models(folder / "models"), STUDIO_MCP="yes") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +150,6 @@ def test_training_is_watched_and_refused_with_a_sentence(client, who):
             client.predict(**given, who=who, api_name=f"/{name}")
 
 
-@pytest.mark.skipif(find_spec("mcp") is None, reason="the optional package mcp is not installed")
 def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
