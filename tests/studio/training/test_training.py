@@ -252,11 +252,12 @@ def test_a_reward_model_with_a_teacher_goes_on_from_its_own_reading_and_a_new_on
 
     def moved(model, *given, **more):
         """Training as it is, which leaves the reading at some distance from where it began."""
-        began.append(flat(model.reading().state_dict()))
+        read = model.reading().state_dict()
+        began.append(flat(read))
         result = real(model, *given, **more)
         with torch.no_grad():
             for name, value in model.named_parameters():
-                if name in model.reading().state_dict():
+                if name in read:
                     value += 0.01
         return result
 
