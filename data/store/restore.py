@@ -15,7 +15,7 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from data.store.votes import checked_preference
 STEPS = 100_000  # SQLite instructions between two looks whether a restore waits for the file
 COUNTED = ("samples", "scores", "runs", "remarks", "preferences")
 ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'running')
-    UNION ALL SELECT id, 'grid' FROM grids WHERE state IN ('queued', 'running') LIMIT 1"""
+    UNION ALL SELECT id, 'grid' FROM grids WHERE state IN ('queued', 'running')"""
 Schema = dict[str, tuple[str, str, str]]
 Row = Mapping[str, Any]
 
@@ -82,10 +82,10 @@ class Restoring(Records):
                 db.execute(f"{sql} WHERE state IN ('queued', 'running')")
             db.execute("DELETE FROM imports WHERE done < total")
 
-    def restore(self, path: str | Path) -> dict[str, Any]:
+    def restore(self, path: str | Path, dead: Collection[str] = ()) -> dict[str, Any]:
         """Put the backup in the place of this database; returns {samples, ..., before: the counts of the old content,
         replaced: the file beside it with the old content}. ValueError, with nothing changed, where the backup is invalid, or
-        a run or grid is active."""
+        a run or grid is active. dead: the ids of those whose process is gone, which a damaged database does not say."""
         source = Path(path).expanduser().absolute()
         if source.exists() and source.samefile(self.database.path):
             raise ValueError("This is the database itself; give a backup of it.")
@@ -99,7 +99,7 @@ class Restoring(Records):
             (size,) = db.execute("PRAGMA page_size").fetchone()
         with checked_copy(source, self.database.path.parent, size) as copy, self._alone() as live:
             with suppress(sqlite3.DatabaseError):  # a table that cannot be read has no active rows
-                if busy := live.execute(ACTIVE).fetchone():
+                if busy := next((row for row in live.execute(ACTIVE) if row[0] not in dead), None):
                     raise ValueError(
                         f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
                     )

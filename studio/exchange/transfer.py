@@ -243,9 +243,8 @@ def backup_named(studio: Studio, name: Any) -> Path:
 
 def restore(studio: Studio, path: str | Path, who: str) -> dict[str, Any]:
     """Put a backup in the database's place, and keep what it replaced beside it; refused while a run or a grid is on."""
-    studio.runs.sweep()
-    studio.grids.sweep()
-    result = studio.store.restoring.restore(path)
+    dead = [*studio.runs.sweep(), *studio.grids.sweep()]
+    result = studio.store.restoring.restore(path, dead)
     studio.store.audit.note(who, "restore", Path(path).name[:200], result)
     return result
 

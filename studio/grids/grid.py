@@ -610,8 +610,9 @@ class Grids:
             raise ValueError(f"The grid {id} is {grid['state']}: wait for it, or stop it first.")
         self._queue(id, held, lambda: self.store.grids.update(id, "queued"))
 
-    def sweep(self) -> None:
-        """Mark the grids whose process is gone as interrupted."""
+    def sweep(self) -> list[str]:
+        """Mark the grids whose process is gone as interrupted; their ids. A damaged store is not marked."""
+        dead = []
         with contextlib.suppress(StoreError, OSError):  # a store that cannot be written can still be read
             for state in reversed(UNFINISHED):
                 for grid in self.store.grids.find(state=state, limit=1000):
@@ -621,10 +622,15 @@ class Grids:
                         continue
                     try:
                         if self.store.grids.get(id)["state"] == state:
+                            dead.append(id)
                             self.store.grids.update(id, *self.work.ends.get(id, ("interrupted", INTERRUPTED)))
                             self.work.ends.pop(id, None)
+                    except StoreError:
+                        if not self.store.database.damage:
+                            raise
                     finally:
                         unlock(held)
+        return dead
 
     # -- looking
 

@@ -141,12 +141,13 @@ def gather(
     most: int | None = None,
     pictures: bool = True,
 ) -> Replay:
-    """The store's samples of the backbone in use that the VLM has scored. most: of training prompts, drawn at random but
-    always the same."""
+    """The store's samples of the backbone in use, in its size, that the VLM has scored. most: of training prompts, drawn at
+    random but always the same."""
     diffuser = studio.models.diffuser()
     rows = studio.store.samples.find(
         split=list(splits), scored=True, backbone_revision=diffuser.revision, limit=10_000_000, newest=False
     )
+    rows = [row for row in rows if (row["height"], row["width"]) == diffuser.size]
     if most is not None:
         trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
         left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())
@@ -157,7 +158,9 @@ def gather(
     if latents:  # every sample of a replay has a picture, or none has
         rows = [row for row in rows if row["id"] in latents]
     if not rows:
-        raise ValueError("There is no scored sample in the store: collect and score some first.")
+        raise ValueError(
+            "There is no scored sample of this backbone and size in the store: collect and score some first."
+        )
     words: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
     for event in itertools.chain.from_iterable(map(studio.store.labels.vlm_scores, splits)):
         index = moved(event["prompt"], event["word_rules"]).get(event["word_index"])

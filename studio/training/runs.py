@@ -339,14 +339,19 @@ class Runs:
         return [run["id"] for run in running if self._interrupt(run, "Its process ended before it was done.")]
 
     def _interrupt(self, run: Run, why: str) -> bool:
-        """Mark a run whose process died, unless it was resumed meanwhile; whether it is marked."""
-        with self.store.database.writing():
-            now = self.get(run["id"])
-            if (now["state"], now["pid"]) != (run["state"], run["pid"]):
-                return False
-            self.store.runs.update(
-                run["id"], state="interrupted", message=f"{why} Resume it: nothing was lost."
-            )
+        """Mark a run whose process died, unless it was resumed meanwhile; whether it is over. A damaged store cannot be
+        marked, and nothing can be resumed in it."""
+        try:
+            with self.store.database.writing():
+                now = self.get(run["id"])
+                if (now["state"], now["pid"]) != (run["state"], run["pid"]):
+                    return False
+                self.store.runs.update(
+                    run["id"], state="interrupted", message=f"{why} Resume it: nothing was lost."
+                )
+        except StoreError:
+            if not self.store.database.damage:
+                raise
         return True
 
     def _spawn(self, run: Run) -> None:

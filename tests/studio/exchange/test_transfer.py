@@ -159,7 +159,10 @@ def damage(studio):
 
 
 def test_every_format_goes_out_of_a_damaged_store_which_is_then_restored(studio, quick_path):
+    """Whatever was on when it was damaged: the store cannot be told that its process is gone."""
     backup = transfer.new_backup(studio, "ann")
+    studio.store.grids.update(studio.store.grids.add({"prompt": "a cat"}, "ann"), "running")
+    studio.store.runs.update(studio.store.runs.new("projector", {}), state="running", pid=2**22)
     formats = [kind for kind in transfer.OUT if kind != "dataset"]
     for kind in formats:
         transfer.export_file(studio, kind, quick_path / f"{kind}-before", "ann")

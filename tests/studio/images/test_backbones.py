@@ -110,6 +110,8 @@ def test_a_size_can_be_chosen_and_labels_of_another_one_are_neither_trained_on_n
     assert replay is None and "another image size" in note
     with pytest.raises(ValueError, match="nothing to train on"):
         wide.training.train("reward", {"reward_steps": 1, "foresight_steps": 1, "reader_steps": 1})
+    wide.scoring.score(wide.collecting.collect(load("shapes_train", 1), 1))
+    assert len(gather(wide)) == 1  # the store has images of both sizes
     row = square.store.samples.get(square.collecting.collect(["a red circle"], 1, width=72, height=96)[0])
     assert (row["width"], row["height"]) == (72, 96)
     with pytest.raises(ValueError, match="multiple of 8"):
