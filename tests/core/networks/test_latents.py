@@ -256,6 +256,27 @@ def test_they_make_images_from_the_latents_as_from_noise_of_their_own(sdxl, proj
         assert np.array_equal(off, pipe(**how, generator=torch.Generator().manual_seed(7)).images)
 
 
+def test_an_img2img_pipeline_takes_the_latents_as_the_noise_of_its_image(sdxl, projector):
+    pipe = relative(sdxl, "StableDiffusionXLImg2ImgPipeline")
+    pipe.set_progress_bar_config(disable=True)
+    clean = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    pipe.scheduler.set_timesteps(4)
+    first = pipe.get_timesteps(4, 0.5, "cpu")[0][:1]
+    how = {
+        "prompt": PROMPT,
+        "image": clean,
+        "num_inference_steps": 4,
+        "strength": 0.5,
+        "output_type": "latent",
+    }
+    noised = {
+        s: pipe.scheduler.add_noise(clean, projector.latents(pipe, PROMPT, 7, s), first) for s in (0, 1)
+    }
+    own = pipe(**how, generator=torch.Generator().manual_seed(7)).images
+    assert torch.equal(pipe(**how, latents=noised[0]).images, own)
+    assert not torch.equal(pipe(**how, latents=noised[1]).images, own)
+
+
 def test_an_inpainting_network_of_nine_channels_has_noise_of_four(sdxl):
     config = {k: v for k, v in sdxl.unet.config.items() if k != "_use_default_values"}
     nine = type(sdxl.unet).from_config({**config, "in_channels": 9})
