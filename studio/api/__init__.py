@@ -51,7 +51,12 @@ def register(studio: Studio, loading: Loading) -> None:
 def _front(door: Endpoint, studio: Studio, loading: Loading) -> Callable[..., Any]:
     """The endpoint: it lets in who may, and answers every exception with a sentence, as text: a client is no page."""
     names = inspect.signature(door.work).parameters
-    public = [p.replace(annotation=read(p.annotation)[0]) for name, p in names.items() if name not in PASSED]
+    # Gradio passes values by their order, also those of a command's options
+    public = [
+        p.replace(annotation=read(p.annotation)[0], kind=PROFILE.kind)
+        for name, p in names.items()
+        if name not in PASSED
+    ]
     if "profile" not in names:  # the account of a request, which is no parameter for clients
         public.append(PROFILE)
     signature = inspect.signature(door.work).replace(parameters=public)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from studio import api
 from studio.api import described
-from studio.doors import ENDPOINTS, PASSED
+from studio.doors import ENDPOINTS, EVERYONE, PASSED, Endpoint
 from tests import doors
 
 LISTED = Path(doors.__file__).with_suffix(".txt")
@@ -12,6 +13,16 @@ LISTED = Path(doors.__file__).with_suffix(".txt")
 def test_names_parameters_defaults_queues_and_rights_are_those_that_scripts_rely_on():
     """What is meant to change is listed anew: python -m tests.doors > tests/doors.txt"""
     assert doors.lines() == LISTED.read_text(encoding="utf-8").splitlines()
+
+
+def test_a_function_with_options_can_be_an_endpoint_too(monkeypatch):
+    def total(first: int, *, second: int = 2, third: int = 3):
+        """The sum."""
+        return first + second + third
+
+    monkeypatch.setattr(api, "ENDPOINTS", [Endpoint("total", total, EVERYONE, "")])
+    front = api.endpoints(None, None)["total"]
+    assert front(1) == 6 and front(1, 5) == 9 and front(1, third=0) == 3
 
 
 def test_every_command_and_endpoint_and_each_parameter_is_explained():
