@@ -236,8 +236,7 @@ def test_a_store_that_was_replaced_meanwhile_gets_nothing(full, quick_path, monk
     full.scores.set("s0", 3, 1, "eve")
     export_labels(full, quick_path / "in.jsonl")
     between(monkeypatch, [lambda: Store(full.database.path).restoring.restore(kept)])
-    for module in ("restore", "database"):  # the restore's patience, and SQLite's
-        monkeypatch.setattr(f"data.store.{module}.BUSY_SECONDS", 0.5)
+    monkeypatch.setattr("data.store.database.BUSY_SECONDS", 0.5)
     full.database.close()
     with pytest.raises(
         StoreError, match="stayed in use"

@@ -22,7 +22,8 @@ def test_what_lacks_a_figure_of_these_models_is_listed_the_newest_first(store, s
     a, b, c, unscored = scored
     found = store.foreseen.seen_by_vlm([a, unscored])
     assert list(found) == [a] and found[a]["version"] == "new"  # what the VLM said last
-    assert found[a]["words"] == {1: pytest.approx(peaked(3), abs=1e-5), 2: 7}
+    assert found[a]["words"][1]["distribution"] == pytest.approx(peaked(3), abs=1e-5)
+    assert found[a]["words"][2]["score"] == 7
     assert store.foreseen.missing("r1", "b1") == [c, b, a]
     assert store.foreseen.missing("r1", "b1", 1) == [c]
     assert store.foreseen.missing("r1", "b2") == []
