@@ -1,11 +1,11 @@
 """Rights of an agent that comes by MCP: those of the token in its header."""
 
-import asyncio
 import re
 
 import pytest
 
 from data.store import Store
+from tests.awaiting import finished
 from tests.browser.conftest import serving
 
 
@@ -45,7 +45,7 @@ def call(running, tool, headers, **given):
             answer = await session.call_tool(name, given)
             return answer.content[0].text, answer.isError
 
-    return asyncio.run(ask())
+    return finished(ask())
 
 
 def test_an_agent_is_an_administrator_with_the_token_alone(network):

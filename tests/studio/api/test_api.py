@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 import time
@@ -16,6 +15,7 @@ from studio import api
 from studio.doors import ENDPOINTS
 from studio.settings import ROOT, Settings
 from tests import tiny
+from tests.awaiting import finished
 from tests.browser.conftest import PATIENCE, serving
 
 
@@ -171,7 +171,7 @@ def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
             ]
             return len(tools), tools[score], tools[take], answers
 
-    count, scored, taken, (image, refused, unread) = asyncio.run(ask())
+    count, scored, taken, (image, refused, unread) = finished(ask())
     assert count == len(ENDPOINTS)
     assert "how well a word shows" in scored.description
     assert scored.inputSchema["properties"]["score"]["type"] == "integer"
