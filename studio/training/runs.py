@@ -29,6 +29,7 @@ from core.jsonfile import parsed, read_or
 from core.progress import Progress, Stopped, counter
 from data.store import Store, StoreError
 from data.store.checks import any_text, count, each, figure, maybe, record
+from data.store.checks import run_id as checked_run_id
 from data.store.runs import RunBusy
 from studio.access.identity import check_name
 from studio.errors import sentence
@@ -543,10 +544,10 @@ class Runs:
                 raise ValueError("This is what the project ships: it cannot be deleted.")
             if cycle := run["config"].get("cycle"):
                 raise ValueError(f"The run {run_id} is a part of the loop {cycle}: delete that.")
+            folder = self.folder(checked_run_id("run", run_id))
             children = self.store.runs.find(parent=run_id, limit=MOST)
             parts = [child["id"] for child in children if "cycle" in child["config"]]
             self.store.runs.archive([run_id, *parts])
-            folder = self.folder(run_id)
             freed = _bytes(folder) or 0
             detail = {"kind": run["kind"], "parts": parts, "bytes": freed}
             self.store.audit.note(who, "delete run", run_id, detail)

@@ -42,15 +42,15 @@ def test_training_lowers_the_loss_and_resumes_to_the_same_bits(tmp_path):
     def run(folder, stop=None):
         pipe = _pipe()
         train_diffuser(
-            pipe, latents, prompts, text_steps=0, steps=20, batch=8, rate=4e-3, bf16=False, folder=folder, save_every=8,
+            pipe, latents, prompts, text_steps=0, steps=40, batch=8, rate=3e-3, bf16=False, folder=folder, save_every=10,
             on_progress=lambda p: losses.append(p.metrics["loss"]), stop=stop,
         )  # fmt: skip
         return pipe
 
     whole = run(tmp_path / "whole")
-    assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     count = iter(range(100))
-    run(tmp_path / "cut", stop=lambda: next(count) >= 13)
+    run(tmp_path / "cut", stop=lambda: next(count) >= 25)
     resumed = run(tmp_path / "cut")
     for a, b in zip(whole.unet.parameters(), resumed.unet.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -33,9 +33,9 @@ def image(diffuser):
 
 def test_training_lowers_the_loss_and_leaves_the_diffuser_as_it_was(diffuser, tmp_path):
     before, modules = image(diffuser), [name for name, _ in diffuser.pipe.unet.named_modules()]
-    config = LoraConfig(rank=4, steps=25, batch=4, rate=3e-2)
+    config = LoraConfig(rank=4, steps=40, batch=4, rate=3e-2)
     result, loss = train_lora(diffuser, *world(), config, tmp_path / "lora")
-    assert result.step == 25 and loss["after"] < loss["before"]
+    assert result.step == 40 and loss["after"] < loss["before"]
     assert [name for name, _ in diffuser.pipe.unet.named_modules()] == modules
     assert not any(p.requires_grad for p in diffuser.pipe.unet.parameters())
     assert torch.equal(image(diffuser), before)

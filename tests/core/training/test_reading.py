@@ -18,7 +18,7 @@ from core.training.reward import RewardConfig, evaluate_reward, figures, train_r
 from tests.core.training.known_world import HEAD, PAIRS, SHAPE, TINY, prompt_of, texts
 
 WORDS = ("red", "blue", "circle", "star")
-CONFIG = ReadingConfig(steps=250, sight_steps=50, batch=32, rate=5e-3)
+CONFIG = ReadingConfig(steps=400, sight_steps=50, batch=32, rate=5e-3)
 
 
 def pictures(count, seed=0):
@@ -85,7 +85,7 @@ def test_stage_1_learns_to_foresee_the_pictures_of_its_samples_and_from_those_wi
     torch.manual_seed(0)
     data, places = pictures(300)
     data.picture = data.noises(torch.arange(300)) / 2
-    model, config = RewardModel(**TINY, **HEAD), RewardConfig(steps=50, rate=5e-3, batch=32)
+    model, config = RewardModel(**TINY, **HEAD), RewardConfig(steps=150, rate=5e-3, batch=32)
     before = evaluate_reward(model, data)["foreseen"]
     result = train_reward(model, data, None, config)
     assert before < 0.1 and evaluate_reward(model, data)["foreseen"] > 0.6
@@ -124,7 +124,7 @@ def test_a_reader_learns_what_people_say_on_finished_pictures_and_on_what_is_for
         asked.append(len(rows))
         return of.pictures(rows)[0] * 0.9
 
-    config = ReaderConfig(steps=100, batch=32, rate=3e-3, evaluate_every=50)
+    config = ReaderConfig(steps=150, batch=32, rate=3e-3, evaluate_every=50)
     result = train_reader(model, data, held, config, foresee=foresee)
     after = figures(evaluate_reading(model, held), held)
     assert result.best_step > 0 and after["pearson_within"] > before["pearson_within"] + 0.1

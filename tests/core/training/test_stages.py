@@ -28,7 +28,7 @@ from tests.core.training.known_world import HEAD, PAIRS, SHAPE, TINY, labelled, 
 
 HELD = [("red", "circle"), ("star", "blue")]  # two words that one noise can serve: channels keep their means
 TRAIN = [pair for pair in PAIRS if pair not in HELD]
-REWARD = RewardConfig(steps=140, batch=64, rate=5e-3, evaluate_every=20, looks=40)
+REWARD = RewardConfig(steps=200, batch=64, rate=5e-3, evaluate_every=40, looks=80)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def weights(model):
 def test_the_reward_model_learns_what_the_noise_does_for_words_of_unseen_prompts(reward):
     model, result = reward
     actual = evaluate_reward(model, labelled(HELD, range(6000, 6040)))
-    assert actual["pearson_within"] > 0.6 and actual["pearson"] > 0.6 and actual["words"] == 160
+    assert actual["pearson_within"] > 0.7 and actual["pearson"] > 0.7 and actual["words"] == 160
     assert result.metrics["cross_entropy"] < 2.0 and 0 < result.best_step <= REWARD.steps
 
 
@@ -76,9 +76,9 @@ def test_the_reward_model_learns_from_a_teacher_what_no_label_says():
         return noise / 2, logits
 
     data, held = labelled(TRAIN, [1]), labelled(HELD, range(5000, 5040))
-    config = replace(REWARD, steps=100, fresh=0.75)
+    config = replace(REWARD, steps=150, fresh=0.75)
     result = train_reward(model, data, held, config, teach=teach, fresh=asked)
-    assert evaluate_reward(model, labelled(HELD, range(6000, 6040)))["pearson_within"] > 0.45
+    assert evaluate_reward(model, labelled(HELD, range(6000, 6040)))["pearson_within"] > 0.6
     assert result.best_step > 0 and {"taught_cross_entropy", "taught_foresee"} <= set(result.fit.metrics)
 
 
@@ -143,7 +143,7 @@ def test_a_trained_projector_improves_unseen_prompts_on_unseen_seeds_and_its_out
     reward, warm
 ):
     model, judge = copy.deepcopy(warm[0]), reward[0]
-    config = ProjectorConfig(steps=80, batch=32, rate=4e-3, evaluate_every=20, looks=64)
+    config = ProjectorConfig(steps=100, batch=32, rate=4e-3, evaluate_every=20, looks=64)
     held = texts(HELD)
 
     def by_reward(noise, rows):
@@ -154,7 +154,7 @@ def test_a_trained_projector_improves_unseen_prompts_on_unseen_seeds_and_its_out
     seeds = range(7000, 7200)
     after, before = projected_by(model, HELD[:1], seeds), draw(seeds, SHAPE)
     gains = [(truth(after, word) - truth(before, word)).mean().item() for word in HELD[0]]
-    assert sum(gains) / 2 > 0.06
+    assert sum(gains) / 2 > 0.08
     actual = drift(after, before)
     assert abs(actual["mean"]) < 0.02 and abs(actual["std"] - 1) < 0.03 and actual["cosine"] > 0.7
     assert all(p.requires_grad for p in judge.parameters())

@@ -154,7 +154,7 @@ def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_train
     assert parts["simulated"]["words"] == len(words) < len(judged)
     assert {row["split"] for row in studio.store.samples.find()} == {"heldout"}
     assert studio.store.labels.corrections(split="train") == []
-    assert (studio.store.labels.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
+    assert studio.store.labels.snapshot(split="train")["count"] == 0
     for row in studio.store.samples.find(limit=4):  # people are compared where they have corrected a word
         word = next(w for w in studio.annotation.sample(row["id"]).words if w.scored)
         studio.annotation.correct(row["id"], word.index, 3, "Ann")
