@@ -78,6 +78,7 @@ def test_axe_finds_nothing_serious_on_any_tab_and_each_can_be_reached_and_has_it
         assert all(after - before <= 1 for (before, _), (after, _) in itertools.pairwise(headings)), headings
     assert not found
 
+    look(page, "light")
     page.get_by_role("button", name="Use via API").click()
     page.locator(".api-docs", has_text="/set_score").first.wait_for()
     page.goto(f"{app.url}endpoints")
