@@ -3,13 +3,16 @@
 function modal(root, classes, name, take, closed) {
   const dialog = make("dialog", classes, null, { "aria-label": name });
   let opener = null, latest = 0;
-  dialog.addEventListener("close", () => {
-    dialog.replaceChildren();
-    closed();
+  const close = dialog.close.bind(dialog);
+  dialog.close = () => {  // at once, not in the event "close", which comes later
     const cell = document.querySelector(".sg-cell[tabindex='0']");
     const back = cell && (!opener?.isConnected || opener.matches(".sg-cell")) ? cell : opener;
+    close();
+    dialog.replaceChildren();
+    closed();
     back?.focus({ preventScroll: true });
-  });
+  };
+  dialog.addEventListener("cancel", (event) => { event.preventDefault(); dialog.close(); });
   dialog.receive = () => {
     const value = props.value;
     if (!(value?.at > latest)) return;
