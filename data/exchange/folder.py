@@ -153,16 +153,14 @@ def _copy(sample: Mapping[str, Any], home: Path, folder: Path) -> str | None:
         return None
     if hashlib.sha256(content).hexdigest() != sample["image_sha256"]:
         return None
-    stem, ending = (
-        sample["id"].lstrip("."),
-        Path(sample["image_path"]).suffix,
-    )  # a hidden file would not be loaded
+    stem = sample["id"].lstrip(".")  # a hidden file would not be loaded
+    ending = Path(sample["image_path"]).suffix.lower()
     images = folder / sample["split"] / "images"
     images.mkdir(parents=True, exist_ok=True)
-    if (images / f"{stem}{ending.lower()}").exists():
+    if (images / f"{stem}{ending}").exists():
         stem = f"{stem}-{new_id()[:8]}"
-    (images / f"{stem}{ending.lower()}").write_bytes(content)
-    return f"images/{stem}{ending.lower()}"
+    (images / f"{stem}{ending}").write_bytes(content)
+    return f"images/{stem}{ending}"
 
 
 # -- the dataset card

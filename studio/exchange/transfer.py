@@ -244,6 +244,8 @@ def backup_named(studio: Studio, name: Any) -> Path:
 def restore(studio: Studio, path: str | Path, who: str) -> dict[str, Any]:
     """Put a backup in the database's place, and keep what it replaced beside it; refused while a run or a grid is on."""
     dead = [*studio.runs.sweep(), *studio.grids.sweep()]
+    if not studio.store.database.damage:
+        dead = []  # they are marked, and may have been resumed since
     result = studio.store.restoring.restore(path, dead)
     studio.store.audit.note(who, "restore", Path(path).name[:200], result)
     return result

@@ -33,11 +33,8 @@ NOISE_INFO = (
     "noises is taken before anything is drawn."
 )
 EMPTY = "Nothing is compared yet. Write what the image should show and press Compare, or click an example."
-FIRST, PROJECTED, CHOSEN = (
-    "Without projector",
-    "With projector",
-    "Best of several noises",
-)  # what the images are called
+# what the images are called
+FIRST, PROJECTED, CHOSEN = "Without projector", "With projector", "Best of several noises"
 ALONE = (
     "No model is in use that would change the noise, so there is no second image. Train one (a projector, or for the best "
     "of 8 a reward model) and promote it."

@@ -182,3 +182,12 @@ def test_a_grid_whose_process_is_gone_keeps_nobody_from_a_restore(studio):
     grid = studio.store.grids.add({"prompt": "a cat"}, "ann")
     studio.store.grids.update(grid, "running")
     assert transfer.restore(studio, made, "ann")["samples"] == 2
+
+
+def test_a_grid_that_was_resumed_since_it_was_found_dead_keeps_a_restore_off(studio, monkeypatch):
+    made = transfer.new_backup(studio, "ann")
+    grid = studio.store.grids.add({"prompt": "a cat"}, "ann")
+    studio.store.grids.update(grid, "running")
+    monkeypatch.setattr(studio.grids, "sweep", lambda: [grid])  # as it was a moment ago
+    with pytest.raises(ValueError, match=rf"grid \({grid}\) is on"):
+        transfer.restore(studio, made, "ann")
