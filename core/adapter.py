@@ -1,22 +1,16 @@
-"""LoRA adapters of a denoiser: loading them, and the denoiser's text conditions.
-
-Dimension key: B batch, C H W latents, L tokens, D text width.
-"""
+"""LoRA adapters of a denoiser: loading them, putting them on and merging them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core import checkpoint
-from core.diffusion import Diffuser, Text
+from core.diffusion import Diffuser
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -114,41 +108,3 @@ def check_loaded(diffuser: Diffuser) -> None:
             f"A LoRA needs all of {diffuser.name}'s denoiser at once, and it is brought to the device a layer at a time: "
             "set STUDIO_OFFLOAD to model or none, or leave the LoRA out."
         )
-
-
-class Conditions:
-    """The denoiser's inputs beside the noisy latents, on the CPU: one encoding a prompt."""
-
-    def __init__(self, diffuser: Diffuser, row: dict[str, int], texts: list[Text]) -> None:
-        self.diffuser, self.row, self.first = diffuser, row, texts[0]
-        self.hidden = torch.cat([text.hidden.cpu() for text in texts])
-        pooled = [text.pooled.cpu() for text in texts if text.pooled is not None]
-        self.pooled = torch.cat(pooled) if pooled else None
-
-    @classmethod
-    def encode(cls, diffuser: Diffuser, prompts: Sequence[str], batch: int = 64) -> Conditions:
-        """Encode the prompts, each once, by the frozen text encoders."""
-        unique = list(dict.fromkeys(prompts))
-        texts = [diffuser.encode(unique[at : at + batch]) for at in range(0, len(unique), batch)]
-        return cls(diffuser, {prompt: at for at, prompt in enumerate(unique)}, texts)
-
-    def of(self, rows: Tensor, keep: Tensor, size: Sequence[int]) -> dict[str, Any]:
-        """Arguments of the denoiser for rows (B,) of the prompts, the empty prompt where keep (B,) is False."""
-        pipe, device = self.diffuser.pipe, self.diffuser.device
-
-        def select(full: Tensor, empty: Tensor | None) -> Tensor:
-            states = full[rows].to(device)
-            if empty is None:
-                return states
-            mask = keep.to(device).view(-1, *[1] * (states.ndim - 1))
-            return torch.where(mask, states, empty[:1].to(device))
-
-        arguments: dict[str, Any] = {"encoder_hidden_states": select(self.hidden, self.first.negative)}
-        if self.diffuser.denoiser.config.get("addition_embed_type") == "text_time":
-            assert self.pooled is not None
-            pooled = select(self.pooled, self.first.negative_pooled)
-            pixels = tuple(int(side) * self.diffuser.scale for side in size)
-            ids = pipe._get_add_time_ids(pixels, (0, 0), pixels, pooled.dtype, pooled.shape[-1])
-            times = ids.to(device).expand(len(rows), -1)
-            arguments["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": times}
-        return arguments

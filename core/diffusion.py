@@ -8,18 +8,21 @@ batch. Differences between backbones are described in `core.families` and nowher
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from core.families import Family, ModelError, family_of, relative_of, sampling
+from core.families import Family, ModelError, Reading, Sampling, family_of, relative_of
 from core.loading import load_pipeline, upcast
 from core.noise import Shape, check_seeds, third
 from core.progress import Stop, Stopped
@@ -41,8 +44,8 @@ __all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
 @dataclass
 class Text:
     """Encoded prompts, c of a batch: hidden (B, L, D), mask (B, L) bool, True at real tokens; words (B, J, L), averaging
-    weights of every word over its sub-tokens, zero rows as padding; pooled (B, P) and the negatives where the pipeline has
-    them."""
+    weights of every word over its sub-tokens, zero rows as padding; pooled (B, P) and the negatives, with a mask of their own
+    length, where the pipeline has them."""
 
     prompts: list[str]
     hidden: Tensor
@@ -53,6 +56,7 @@ class Text:
     pooled: Tensor | None = None
     negative: Tensor | None = None
     negative_pooled: Tensor | None = None
+    negative_mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -67,6 +71,25 @@ class Text:
             return None if value is None else value[rows]
 
         return Text(**{field.name: select(getattr(self, field.name)) for field in fields(self)})
+
+    def cpu(self) -> Text:
+        """The text with its tensors on the CPU."""
+        return replace(
+            self, **{name: value.cpu() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        )
+
+    @classmethod
+    def join(cls, texts: Sequence[Text]) -> Text:
+        """Texts as one; where their lengths differ, the shorter are padded with zeros."""
+        joined = {}
+        for field in fields(cls):
+            values = [getattr(text, field.name) for text in texts]
+            if isinstance(values[0], Tensor):
+                sizes = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
+                joined[field.name] = torch.cat([_enlarged(value, sizes) for value in values])
+            else:
+                joined[field.name] = values[0] and [item for value in values for item in value]
+        return cls(**joined)
 
 
 class Diffuser:
@@ -95,12 +118,15 @@ class Diffuser:
                     component.requires_grad_(False).eval()
         self._linear: Tensor | None = None
         config = self.denoiser.config
-        side = config[self.family.side]
-        self.channels = int(pipe.vae.config.latent_channels)  # C
-        self.scale = int(pipe.vae_scale_factor)  # pixels a latent position
+        vae, fold, scale = pipe.vae.config, self.family.fold, int(pipe.vae_scale_factor)
+        self.channels = int(vae.get("latent_channels") or vae["z_dim"]) * fold**2  # C
+        self.scale = scale * fold  # pixels a latent position
         self.text_width = int(config[self.family.text_width])  # D of the hidden states that `encode` returns
+        side = config.get(self.family.side) or getattr(
+            pipe, "default_sample_size", self.family.pixels // scale
+        )
         # side, in pixels, of the images that the model was trained on
-        self.default_size = int(side if isinstance(side, int) else side[0]) * self.scale
+        self.default_size = int(side if isinstance(side, int) else side[0]) * scale
         self.size = size or (self.default_size, self.default_size)
         self.latent_shape()  # raises where the size is not possible
 
@@ -133,8 +159,20 @@ class Diffuser:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the denoiser's latents."""
+        """The dtype that the denoiser computes in."""
         return self.denoiser.dtype
+
+    @property
+    def embedded(self) -> bool:
+        """Whether guidance is an input of the denoiser, so that it costs no second pass and takes no negative prompt."""
+        config = self.denoiser.config
+        return bool(config.get("time_cond_proj_dim") or config.get("guidance_embeds"))
+
+    @property
+    def sampling(self) -> Sampling:
+        """The model's default steps and guidance."""
+        pipe = self.pipe
+        return self.family.sampling(pipe.scheduler.config, self.denoiser.config, pipe.config)
 
     @property
     def text_encoders(self) -> list[torch.nn.Module]:
@@ -143,18 +181,23 @@ class Diffuser:
 
     @property
     def tokenizers(self) -> list[Any]:
-        """The tokenizers, in the order of their text encoders."""
-        return [c for name, c in self.pipe.components.items() if name.startswith("tokenizer") and c]
+        """The tokenizers, in the order of their text encoders; of a processor, its tokenizer."""
+        names = [name for name in self.pipe.components if name.startswith("tokenizer")]
+        return [tokenizer for name in names if (tokenizer := self._tokenizer(name))]
+
+    def _tokenizer(self, name: str) -> Any:
+        component = getattr(self.pipe, name)
+        return getattr(component, "tokenizer", component)
 
     @property
     def default_steps(self) -> int:
         """Default number of sampling steps of the model."""
-        return sampling(self.pipe.scheduler.config, self.denoiser.config).steps
+        return self.sampling.steps
 
     @property
     def default_guidance(self) -> float:
         """Default guidance of the model; 0 is none."""
-        return sampling(self.pipe.scheduler.config, self.denoiser.config).guidance
+        return self.sampling.guidance
 
     @property
     def fingerprint(self) -> str:
@@ -174,41 +217,101 @@ class Diffuser:
         return self.channels, height // self.scale, width // self.scale
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Text:
-        """Encode prompts; ValueError for one that cannot be used."""
+    def encode(self, prompts: Sequence[str], negative: str = "") -> Text:
+        """Encode prompts, and the negative prompt that they share; ValueError for one that cannot be used."""
         prompts = [check_prompt(prompt) for prompt in prompts]
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
-        encoded = self.pipe.encode_prompt(
-            prompt=prompts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=True,
-            **dict.fromkeys(self.family.blank),
-        )  # fmt: skip
-        states = dict(zip(self.family.encoded, encoded, strict=False))
+        states = self._states(prompts, negative)
         length = states["hidden"].shape[1]
-        mask = self._mask(prompts, length)
+        readings = [self.family.reading(self.pipe, prompt) for prompt in prompts]
+        if states.get("mask") is None:
+            states["mask"] = self._mask(readings, length)
+        mask = states["mask"].bool().cpu()
         word_lists = [units(prompt) for prompt in prompts]
-        located = [locate(self.tokenizers[0], p, w) for p, w in zip(prompts, word_lists, strict=True)]
         table = torch.zeros(len(prompts), max(1, *map(len, word_lists)), length)
-        for row, words, places, real in zip(table, word_lists, located, mask.float(), strict=True):
+        located = []
+        for row, words, reading, real in zip(table, word_lists, readings, mask, strict=True):
+            places = self._locate(reading, words, real)
+            located.append(places)
             row[: len(places)] = weights(places, length)
             if words and words[-1].kind == EXTRA:  # it is about the whole prompt
                 row[len(words) - 1] = real / real.sum()
         states |= {"mask": mask.to(self.device), "words": table.to(self.device)}
         return Text(prompts, word_lists=word_lists, located=located, **states)
 
-    def _mask(self, prompts: list[str], length: int) -> Tensor:
+    def encode_many(self, prompts: Sequence[str], batch: int = 64) -> Text:
+        """Encode any number of prompts, `batch` at a time; the text stays on the CPU, without negatives."""
+        none = {"negative": None, "negative_pooled": None, "negative_mask": None}
+        batches = [self.encode(prompts[at : at + batch]) for at in range(0, len(prompts), batch)]
+        return Text.join([replace(text.cpu(), **none) for text in batches])
+
+    def with_denoiser(self, denoiser: ModelMixin) -> Diffuser:
+        """The same diffuser with another denoiser."""
+        other = copy.copy(self)
+        other.pipe = copy.copy(self.pipe)
+        setattr(other.pipe, self.family.denoiser, denoiser)
+        return other
+
+    def _states(self, prompts: list[str], negative: str) -> dict[str, Tensor]:
+        """What `encode_prompt` returns, by the fields of Text; the negatives by a second call where one returns none."""
+        family, accepted = self.family, inspect.signature(self.pipe.encode_prompt).parameters
+        options: dict[str, Any] = {
+            "device": self.device,
+            "num_images_per_prompt": 1,
+            "do_classifier_free_guidance": True,
+        }
+        options |= dict.fromkeys(family.blank) | family.options(self.pipe)
+        if negative:
+            options["negative_prompt"] = [negative] * len(prompts)
+        options = {name: value for name, value in options.items() if name in accepted}
+
+        def call(texts: list[str]) -> dict[str, Any]:
+            values = self.pipe.encode_prompt(prompt=list(texts), **options)
+            states = dict(zip(family.encoded, values, strict=False))
+            states.pop("", None)
+            return _filled(states) if family.ragged else states
+
+        states = call(prompts)
+        missing = [
+            field for field, _ in family.arguments if field.startswith("negative") and field not in states
+        ]
+        if missing and "do_classifier_free_guidance" not in accepted:
+            second = {"negative": "hidden", "negative_mask": "mask", "negative_pooled": "pooled"}
+            other = call([negative] * len(prompts))
+            states |= {field: other[second[field]] for field in missing}
+        if "mask" in family.encoded and states["mask"] is None:  # all tokens are real
+            states["mask"] = torch.ones(states["hidden"].shape[:2], dtype=torch.bool)
+        return states
+
+    def _mask(self, readings: Sequence[Reading], length: int) -> Tensor:
         """(B, length) bool: True at the real tokens of each tokenizer's stretch of the hidden states."""
-        masks, remaining = [], length
+        masks, remaining, texts = [], length, [reading.text for reading in readings]
         for at, name in enumerate(self.family.tokenizers, 1):
-            tokenizer, last = getattr(self.pipe, name), at == len(self.family.tokenizers)
+            tokenizer, last = self._tokenizer(name), at == len(self.family.tokenizers)
             stretch = remaining if last else min(remaining, tokenizer.model_max_length)
             remaining -= stretch
             if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
-                masks.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))
+                masks.append(torch.zeros(len(texts), stretch, dtype=torch.bool))
                 continue
             window = {"padding": "max_length", "max_length": stretch, "truncation": True}
-            masks.append(tokenizer(prompts, return_tensors="pt", **window)["attention_mask"].bool())
+            masks.append(tokenizer(texts, return_tensors="pt", **window)["attention_mask"].bool())
         return torch.cat(masks, 1)
+
+    def _locate(self, reading: Reading, words: list[Word], real: Tensor) -> list[Located]:
+        """Positions of the words in the hidden states, of which `real` (L,) is the mask: the tokenizer counts real tokens."""
+        shifted = [
+            replace(word, start=word.start + reading.start, end=word.end + reading.start) for word in words
+        ]
+        window = len(real) + reading.dropped
+        places = locate(self._tokenizer(self.family.tokenizers[0]), reading.text, shifted, window)
+        positions = real.nonzero().flatten().tolist()
+
+        def moved(tokens: tuple[int, ...]) -> tuple[int, ...]:
+            kept = [token - reading.dropped for token in tokens]
+            return tuple(positions[token] for token in kept if 0 <= token < len(positions))
+
+        return [replace(place, tokens=moved(place.tokens)) for place in places]
 
     @torch.no_grad()
     def sample(
@@ -240,61 +343,131 @@ class Diffuser:
 
         if stop and stop():
             raise Stopped
-        inputs = {argument: getattr(text, field) for field, argument in self.family.arguments}
-        inputs = {name: value for name, value in inputs.items() if value is not None} | {
-            "latents": noise.to(self.device, self.dtype),
-            "height": noise.shape[2] * self.scale,
-            "width": noise.shape[3] * self.scale,
-            "num_inference_steps": total,
-            "generator": third(seeds, tuple(noise.shape[1:])),
-        }
+        inputs = self._inputs(text, noise, total, seeds)
         try:
             scale = float(self.default_guidance if guidance is None else guidance)
             return (denoise or self._denoise)(inputs, scale, after)
         finally:  # a pipeline that was interrupted has not moved its parts back from the device
             self.pipe.maybe_free_model_hooks()
 
+    def _inputs(self, text: Text, noise: Tensor, steps: int, seeds: Sequence[int]) -> dict[str, Any]:
+        """Arguments of the pipeline's call but for guidance."""
+        family = self.family
+        states = {field: getattr(text, field) for field, _ in family.arguments}
+        if family.ragged:
+            states = _unfilled(states | {"mask": text.mask, "negative_mask": text.negative_mask})
+        given = {argument: states[field] for field, argument in family.arguments if states[field] is not None}
+        given = {
+            name: [row.to(self.device) for row in value] if family.ragged else value.to(self.device)
+            for name, value in given.items()
+        }
+        return given | {
+            "latents": self.to_pipeline(noise),
+            "height": noise.shape[2] * self.scale,
+            "width": noise.shape[3] * self.scale,
+            "num_inference_steps": steps,
+            "generator": third(seeds, tuple(noise.shape[1:])),
+        }
+
+    def to_pipeline(self, noise: Tensor) -> Tensor:
+        """Noise (B, C, H, W) in the form, on the device and in the dtype in which the pipeline takes it as `latents`."""
+        dtype = torch.float32 if self.family.draw_float32 else self.dtype
+        return self.family.pack(noise.to(self.device, dtype))
+
     def _denoise(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         """Latents by the pipeline's own call, with those of the inputs that it takes."""
+        size = inputs["height"] // self.scale, inputs["width"] // self.scale
+        accepted, family = inspect.signature(self.pipe.__call__).parameters, self.family
+        denoised: list[Tensor] = []
+
+        def on_step(step: int, latents: Tensor) -> None:
+            calls = getattr(self.pipe, "num_timesteps", None) or len(self.pipe.scheduler.timesteps)
+            denoised[:] = [family.unpack(latents, size)]
+            after(step + 1, calls, denoised[0])
 
         def on_step_end(pipe: Any, step: int, _time: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
-            after(step + 1, pipe.num_timesteps, values["latents"])
+            on_step(step, values["latents"])
             return {}
 
-        accepted = inspect.signature(self.pipe.__call__).parameters
-        inputs = inputs | {"pag_scale": 0.0}  # a PAG pipeline's default would add PAG to every method
-        return self.pipe(
-            **{name: value for name, value in inputs.items() if name in accepted},
-            guidance_scale=guidance, output_type="latent", callback_on_step_end=on_step_end,
-        ).images  # fmt: skip
+        if "callback_on_step_end" in accepted:
+            watch: dict[str, Any] = {"callback_on_step_end": on_step_end}
+        else:
+            watch = {"callback": lambda step, _time, latents: on_step(step, latents), "callback_steps": 1}
+        if (
+            guidance <= 1 and family.guidance != "guidance_scale"
+        ):  # the pipeline warns of a negative without guidance
+            inputs = {name: value for name, value in inputs.items() if not name.startswith("negative")}
+        images = self.pipe(**self._call(inputs, guidance), **watch).images
+        return denoised[0] if family.returns == "converted" else family.unpack(images, size)
+
+    def _call(self, inputs: dict[str, Any], guidance: float) -> dict[str, Any]:
+        """All arguments of the pipeline's own call."""
+        accepted, family = inspect.signature(self.pipe.__call__).parameters, self.family
+        # defaults of some: PAG in every method, and a negative prompt beside its embeddings
+        options: dict[str, Any] = {"pag_scale": 0.0, "negative_prompt": None, "output_type": "latent"}
+        options |= inputs | {family.guidance: guidance} | family.extra(inputs["num_inference_steps"])
+        return {name: value for name, value in options.items() if name in accepted}
+
+    def first(self, text: Text, noise: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+        """The first prediction of the denoiser, without classifier-free guidance, as the scheduler gets it: what the scheduler
+        got it for and the prediction, both (B, C, H, W). Gradients flow through the network where they are enabled."""
+        size = noise.shape[-2:]
+        inputs = self._inputs(text, noise, steps or self.default_steps, [0] * len(text))
+        inputs = {name: value for name, value in inputs.items() if not name.startswith("negative")}
+        inputs = self._call(inputs, self.default_guidance if self.embedded else 0.0)
+        scheduler, call = (
+            self.pipe.scheduler,
+            inspect.unwrap(type(self.pipe).__call__),
+        )  # which disables gradients
+
+        def caught(predicted: Tensor, _time: Any, sample: Tensor, *rest: Any, **options: Any) -> None:
+            raise _First(sample, predicted)
+
+        scheduler.step = caught
+        try:
+            call(self.pipe, **inputs)
+            raise AssertionError("the pipeline took no step")
+        except _First as first:
+            sample, predicted = (self.family.unpack(tensor, size) for tensor in first.args)
+            return sample, predicted
+        finally:
+            del scheduler.step
+            self.pipe.maybe_free_model_hooks()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch: int = 16) -> np.ndarray:
         """Decode latents (B, C, H, W) to images uint8 (B, S, S, 3), at most `batch` and about a million pixels at a time."""
-        vae, mean, std = self._autoencoder()
+        vae, scale, mean, std = self._autoencoder()
         pixels, decoded = latents.shape[2] * latents.shape[3] * self.scale**2, []
         for chunk in latents.split(max(1, min(batch, DECODE // pixels))):
-            raw = chunk.to(self.device, vae.dtype) / vae.config.scaling_factor * std + mean
-            decoded.append(vae.decode(raw).sample.float().cpu())
+            raw = F.pixel_shuffle(chunk.to(self.device, vae.dtype) / scale * std + mean, self.family.fold)
+            images = vae.decode(raw.unsqueeze(2) if self.family.frames else raw).sample
+            decoded.append((images[:, :, 0] if self.family.frames else images).float().cpu())
         return to_uint8(torch.cat(decoded))
 
     @torch.no_grad()
     def to_latents(self, images: np.ndarray) -> Tensor:
         """Encode images uint8 (B, S, S, 3) to latents (B, C, H, W): the autoencoder's mean, scaled."""
-        vae, mean, std = self._autoencoder()
+        vae, scale, mean, std = self._autoencoder()
         pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device, vae.dtype) / 127.5 - 1
-        return (vae.encode(pixels).latent_dist.mean - mean) / std * vae.config.scaling_factor
+        encoded = vae.encode(pixels.unsqueeze(2) if self.family.frames else pixels)
+        raw = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mean
+        raw = raw[:, :, 0] if self.family.frames else raw
+        return (F.pixel_unshuffle(raw, self.family.fold) - mean) / std * scale
 
-    def _autoencoder(self) -> tuple[Any, Tensor, Tensor]:
-        """The autoencoder, in float32 if it needs that, and mean and std (1, C, 1, 1) of its unscaled latents."""
+    def _autoencoder(self) -> tuple[Any, float, Tensor, Tensor]:
+        """The autoencoder, in float32 if it needs that, and the scale, mean and std (1, C, 1, 1) of its latents."""
         vae, config = self.pipe.vae, self.pipe.vae.config
         if upcast(vae) and vae.dtype != torch.float32:
             vae.float()
-        means = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
-        stds = getattr(config, "latents_std", None) or [1.0]
         kind = {"device": self.device, "dtype": vae.dtype}
-        mean, std = (torch.tensor(values, **kind).view(1, -1, 1, 1) for values in (means, stds))
-        return vae, mean, std
+        if norm := getattr(vae, "bn", None):  # FLUX.2's normalises its latents by the statistics of a layer
+            means, stds = norm.running_mean, (norm.running_var + config.batch_norm_eps).sqrt()
+        else:
+            means = torch.tensor(config.get("latents_mean") or [config.get("shift_factor") or 0.0])
+            stds = torch.tensor(config.get("latents_std") or [1.0])
+        mean, std = (values.to(**kind).view(1, -1, 1, 1) for values in (means, stds))
+        return vae, config.get("scaling_factor") or 1.0, mean, std
 
     @torch.no_grad()
     def preview(self, latents: Tensor) -> np.ndarray:
@@ -311,6 +484,39 @@ class Diffuser:
         rows = latents.float().cpu().permute(0, 2, 3, 1)
         rows = torch.cat([rows, torch.ones_like(rows[..., :1])], -1)
         return (rows @ self._linear).clamp(0, 255).byte().numpy()
+
+
+class _First(Exception):
+    """Ends a pipeline's call at its first step: what the scheduler got, and the prediction."""
+
+
+def _enlarged(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
+    """A tensor (B, ...) padded with zeros to the sizes (...)."""
+    padding = [
+        amount for size, has in zip(sizes, tensor.shape[1:], strict=True) for amount in (size - has, 0)
+    ]
+    return F.pad(tensor, padding[::-1]) if any(padding) else tensor
+
+
+def _filled(states: dict[str, Any]) -> dict[str, Tensor]:
+    """Lists of ragged tensors (L, D) as padded ones (B, L, D), with their masks (B, L)."""
+    padded = {}
+    for name, mask in (("hidden", "mask"), ("negative", "negative_mask")):
+        padded[name] = pad_sequence(states[name], batch_first=True)
+        lengths = torch.tensor([len(row) for row in states[name]])
+        padded[mask] = torch.arange(padded[name].shape[1]) < lengths[:, None]
+    return padded
+
+
+def _unfilled(states: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `_filled`."""
+    masks = {"hidden": "mask", "negative": "negative_mask"}
+    return {
+        name: [
+            row[real] for row, real in zip(states[name], states[mask].to(states[name].device), strict=True)
+        ]
+        for name, mask in masks.items()
+    }
 
 
 def check_batch(text: Text, noise: Tensor, steps: int, seeds: Sequence[int] | None) -> list[int]:

@@ -1,28 +1,28 @@
 """Descriptions of backbone families; nothing else in `core` depends on which backbone it has.
 
-A description names the denoising component, the configuration keys of its training size and text width, what
-`encode_prompt` returns and takes, the tokenizer of each stretch of the text, and the arguments of the pipeline's call that
-take the text. The rest is read from the loaded model: channels, scale and scaling of latents from the autoencoder,
-scheduler and prediction type from its folder; size conditions (SDXL) are made by the pipeline from height and width.
+A description names the denoising network, the configuration keys of its training size and text width, what
+`encode_prompt` returns, where the words of a prompt stand in it, the arguments of the pipeline's call that take the text,
+and the form in which the pipeline takes and returns latents. The rest is read from the loaded model: channels, scale and
+scaling of latents from the autoencoder, scheduler and prediction type from its folder.
 
-Described here: Stable Diffusion 1.x and 2.x, latent consistency models of them, SDXL and its few-step relatives (Turbo,
-Lightning, LCM, TCD), which differ from SDXL in their scheduler and default sampling (`sampling`).
+Noise and latents are (B, C, H, W) everywhere in this project. What a pipeline takes differs (FLUX and Qwen-Image: patches
+of 2x2 as a sequence) and is made by `pack` and undone by `unpack` where the pipeline is called. FLUX.2 draws its noise with
+patches folded into channels, so C, H and W are those of the folded latents (`fold`).
 
-What others need:
-- Stable Diffusion 3 / 3.5: only its description, which is in tests/core/test_families.py and runs there on a tiny
-  pipeline; it was not tried on the published weights. Its text is long (333 positions of width 4096), and words are
-  located in the first 77 of them, which come from the CLIP encoders.
-- FLUX: a description and two functions. Its call takes and returns packed latents (B, H W / 4, 4 C), so a description
-  needs `pack` and `unpack`; its in_channels counts packed channels (64 for 16); it has no negative text (guidance is
-  always an embedding), and `encode_prompt` also returns position ids, which the call makes by itself.
+To add a family: describe it here, and its tiny pipeline in tests/backbones.py, which every test of the families then runs.
+
+Dimension key: B batch, C H W latents, L tokens, D text width.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 
 class ModelError(ValueError):
@@ -50,18 +50,194 @@ FEW_STEP: dict[str, str | None] = {
 }
 
 
+# ---- the text that a family's tokenizer reads ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The text that a tokenizer reads for a prompt: the prompt's first character in it, and how many tokens at its beginning
+    the hidden states lack."""
+
+    text: str
+    start: int = 0
+    dropped: int = 0
+
+
+def as_it_is(pipe: Any, prompt: str) -> Reading:
+    """The prompt itself."""
+    return Reading(prompt)
+
+
+def lowered(pipe: Any, prompt: str) -> Reading:
+    """PixArt: the prompt in lower case, without space around it."""
+    text = prompt.lower().strip()
+    return Reading(text, -_leading(prompt))
+
+
+def instructed(pipe: Any, prompt: str) -> Reading:
+    """SANA: the instruction that is the default of the pipeline's call, then the prompt as PixArt's.
+
+    Of the tokens the first and the last are kept, so that as many are dropped as the instruction has, less the two at its
+    ends.
+    """
+    instruction = "\n".join(instruction_of(pipe)["complex_human_instruction"])
+    dropped = len(pipe.tokenizer.encode(instruction)) - 2
+    return Reading(instruction + prompt.lower().strip(), len(instruction) - _leading(prompt), dropped)
+
+
+def formatted(pipe: Any, prompt: str) -> Reading:
+    """Qwen-Image: the pipeline's template, of which the hidden states lack the beginning."""
+    template, dropped = pipe.prompt_template_encode, pipe.prompt_template_encode_start_idx
+    return Reading(template.format(prompt), template.index("{}"), dropped)
+
+
+def chat(thinking: bool) -> Callable[[Any, str], Reading]:
+    """The prompt as the message of a chat, by the tokenizer's template."""
+
+    def read(pipe: Any, prompt: str) -> Reading:
+        def render(content: str) -> str:
+            return pipe.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True,
+                enable_thinking=thinking,
+            )  # fmt: skip
+
+        return _inside(render, prompt)
+
+    return read
+
+
+def system_chat(pipe: Any, prompt: str) -> Reading:
+    """FLUX.2: as the message of a chat, after the pipeline's system message."""
+
+    def render(content: str) -> str:
+        messages = [("system", pipe.system_message), ("user", content.replace("[IMG]", ""))]
+        turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in messages]
+        return pipe.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+
+    return _inside(render, prompt)
+
+
+def instruction_of(pipe: Any) -> dict[str, Any]:
+    """SANA: the argument of `encode_prompt` that is a default of the pipeline's call alone."""
+    name = "complex_human_instruction"
+    return {name: inspect.signature(pipe.__call__).parameters[name].default}
+
+
+def _inside(render: Callable[[str], str], prompt: str) -> Reading:
+    """The rendered prompt, and where it begins, found by rendering a character that no template has."""
+    mark, text = "\ue000", render(prompt)
+    start = render(mark).index(mark)
+    return Reading(text, start if text.startswith(prompt, start) else max(0, text.find(prompt)))
+
+
+def _leading(prompt: str) -> int:
+    return len(prompt) - len(prompt.lstrip())
+
+
+# ---- the form of latents at the pipeline's door --------------------------------------------------------------------
+
+
+def same(latents: Tensor, size: tuple[int, int] = (0, 0)) -> Tensor:
+    """Latents as they are."""
+    return latents
+
+
+def to_patches(latents: Tensor) -> Tensor:
+    """(B, C, H, W) -> patches of 2x2 as a sequence (B, H W / 4, 4 C)."""
+    batch, channels, height, width = latents.shape
+    tiles = latents.view(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return tiles.reshape(batch, height * width // 4, 4 * channels)
+
+
+def from_patches(latents: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of `to_patches` for latents of a height and width."""
+    (height, width), (batch, _, values) = size, latents.shape
+    tiles = latents.view(batch, height // 2, width // 2, values // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return tiles.reshape(batch, values // 4, height, width)
+
+
+def from_sequence(latents: Tensor, size: tuple[int, int]) -> Tensor:
+    """A sequence (B, H W, C) -> (B, C, H, W)."""
+    return latents.transpose(1, 2).unflatten(2, size)
+
+
+# ---- more arguments of the call ------------------------------------------------------------------------------------
+
+
+def of_any_size(steps: int) -> dict[str, Any]:
+    """SANA and PixArt: images of the size that is asked for, not of the nearest that was trained on."""
+    return {"use_resolution_binning": False}
+
+
+def of_any_steps(steps: int) -> dict[str, Any]:
+    """SANA-Sprint: its default of an intermediate time serves two steps alone."""
+    return of_any_size(steps) | ({} if steps == 2 else {"intermediate_timesteps": None})
+
+
+# ---- default sampling: from the configurations of scheduler, denoiser and pipeline ---------------------------------
+
+Configuration = Mapping[str, Any]
+
+
+def by_scheduler(scheduler: Configuration, denoiser: Configuration, pipeline: Configuration) -> Sampling:
+    """Stable Diffusion and its relatives: their distilled models differ in the scheduler."""
+    if denoiser.get("time_cond_proj_dim"):
+        return EMBEDDED
+    name, spacing = str(scheduler.get("_class_name", "")), scheduler.get("timestep_spacing")
+    distilled = name in FEW_STEP and FEW_STEP[name] in (None, spacing)
+    # models trained to a terminal signal-to-noise ratio of zero use trailing steps too, but many of them
+    return FEW if distilled and not scheduler.get("rescale_betas_zero_snr") else ORDINARY
+
+
+def by_embedding(scheduler: Configuration, denoiser: Configuration, pipeline: Configuration) -> Sampling:
+    """FLUX.1: a model without an embedding of the guidance is distilled to few steps (schnell)."""
+    return Sampling(28, 3.5) if denoiser.get("guidance_embeds") else FEW
+
+
+def by_flag(scheduler: Configuration, denoiser: Configuration, pipeline: Configuration) -> Sampling:
+    """FLUX.2 klein: the pipeline says whether it is distilled."""
+    return FEW if pipeline.get("is_distilled") else Sampling(50, 4.0)
+
+
+def always(steps: int, guidance: float) -> Callable[[Configuration, Configuration, Configuration], Sampling]:
+    """The same for every model of the family."""
+    return lambda scheduler, denoiser, pipeline: Sampling(steps, guidance)
+
+
+# ---- the families --------------------------------------------------------------------------------------------------
+
+
+_ORDINARY = always(28, 4.0)
+
+
 @dataclass(frozen=True)
 class Family:
     """Description of a family (see the module). Names are those of the components' configurations.
 
     pipelines     the diffusers classes (or bases) that it is loaded as
-    encoded       the values that `encode_prompt` returns, in order, as fields of core.diffusion.Text
+    encoded       the values that `encode_prompt` returns, in order, as fields of core.diffusion.Text ("": not used)
     arguments     pairs of a field of Text and an argument of the pipeline's call
+    denoiser      name of the denoising component
+    side          its entry of the training size in latent positions; where it has none, the pipeline's default
+    text_width    its entry of the hidden states' width
     tokenizers    of each stretch of the hidden states' length, in order; words are located in the first
+    reading       the text that the tokenizer reads for a prompt
+    options       more arguments of `encode_prompt`, from the pipeline
     blank         required arguments of `encode_prompt` that stay None
+    ragged        hidden states are lists of one tensor (L, D) a prompt
+    guidance      the argument of the pipeline's call that is the guidance
+    extra         more arguments of the pipeline's call, by the number of steps
+    draw_float32  the pipeline draws and takes noise in float32, whatever the network computes in
+    pack, unpack  to and from the form of latents that the pipeline denoises
+    returns       "denoised": the pipeline returns the latents that it denoises; "converted": others, made of them
+    fold          patches of fold x fold autoencoder latents are channels of the latents
+    frames        the autoencoder's latents have an axis of frames
     patch         latent positions a side in one position of the denoiser
+    pixels        side of the images it was trained on, where no configuration has it
     left_out      components that are not loaded
-    predictions   valid prediction types of its schedulers
+    processors    components that are processors, of which the tokenizers alone are loaded (no image is processed)
+    predictions   valid prediction types of its schedulers, the first where a scheduler names none
+    sampling      default sampling, from the configurations of scheduler, denoiser and pipeline
     modular       its class of diffusers' modular blocks, for guiders (core.guidance); "": its classic PAG pipeline is used
     middle        the stack of transformer blocks in the denoiser's middle, which guiders perturb
     """
@@ -70,37 +246,188 @@ class Family:
     pipelines: tuple[str, ...]
     encoded: tuple[str, ...]
     arguments: tuple[tuple[str, str], ...]
-    denoiser: str = "unet"
+    denoiser: str = "transformer"
     side: str = "sample_size"
-    text_width: str = "cross_attention_dim"
+    text_width: str = "joint_attention_dim"
     tokenizers: tuple[str, ...] = ("tokenizer",)
+    reading: Callable[[Any, str], Reading] = as_it_is
+    options: Callable[[Any], dict[str, Any]] = lambda pipe: {}
     blank: tuple[str, ...] = ()
+    ragged: bool = False
+    guidance: str = "guidance_scale"
+    extra: Callable[[int], dict[str, Any]] = lambda steps: {}
+    draw_float32: bool = False
+    pack: Callable[[Tensor], Tensor] = same
+    unpack: Callable[[Tensor, tuple[int, int]], Tensor] = same
+    returns: str = "denoised"
+    fold: int = 1
+    frames: bool = False
     patch: int = 1
+    pixels: int = 1024
     left_out: tuple[str, ...] = ()
-    predictions: tuple[str, ...] = ("epsilon", "v_prediction", "sample")
+    processors: tuple[str, ...] = ()
+    predictions: tuple[str, ...] = ("flow_prediction",)
+    sampling: Callable[[Configuration, Configuration, Configuration], Sampling] = _ORDINARY
     modular: str = ""
-    middle: str = "mid_block.attentions.0.transformer_blocks"
+    middle: str = ""
 
 
 _PLAIN = (("hidden", "prompt_embeds"), ("negative", "negative_prompt_embeds"))
 _POOLED = (("pooled", "pooled_prompt_embeds"), ("negative_pooled", "negative_pooled_prompt_embeds"))
+_MASKED = (("mask", "prompt_attention_mask"), ("negative_mask", "negative_prompt_attention_mask"))
+_IMAGES = ("feature_extractor", "image_encoder")
+_UNET: dict[str, Any] = {
+    "denoiser": "unet",
+    "text_width": "cross_attention_dim",
+    "predictions": ("epsilon", "v_prediction", "sample"),
+    "sampling": by_scheduler,
+    "middle": "mid_block.attentions.0.transformer_blocks",
+}
 
 SD = Family(
     name="Stable Diffusion 1.x and 2.x",
     pipelines=("StableDiffusionPipeline", "StableDiffusionPAGPipeline", "LatentConsistencyModelPipeline"),
     encoded=("hidden", "negative"),
     arguments=_PLAIN,
-    left_out=("safety_checker", "feature_extractor", "image_encoder"),
+    left_out=("safety_checker", *_IMAGES),
+    **_UNET,
 )
 SDXL = Family(
     name="Stable Diffusion XL",
     pipelines=("StableDiffusionXLPipeline", "StableDiffusionXLPAGPipeline"),
     encoded=("hidden", "negative", "pooled", "negative_pooled"),
     arguments=(*_PLAIN, *_POOLED),
-    left_out=("feature_extractor", "image_encoder"),
+    left_out=_IMAGES,
     modular="StableDiffusionXLAutoBlocks",
+    **_UNET,
 )
-FAMILIES = (SD, SDXL)
+KOLORS = Family(
+    name="Kolors",
+    pipelines=("KolorsPipeline", "KolorsPAGPipeline"),
+    encoded=("hidden", "negative", "pooled", "negative_pooled"),
+    arguments=(*_PLAIN, *_POOLED),
+    left_out=_IMAGES,
+    **{**_UNET, "text_width": "encoder_hid_dim", "sampling": always(25, 5.0)},
+)
+SD3 = Family(
+    name="Stable Diffusion 3 and 3.5",
+    pipelines=("StableDiffusion3Pipeline", "StableDiffusion3PAGPipeline"),
+    encoded=("hidden", "negative", "pooled", "negative_pooled"),
+    arguments=(*_PLAIN, *_POOLED),
+    tokenizers=("tokenizer", "tokenizer_3"),
+    blank=("prompt_2", "prompt_3"),
+    patch=2,
+    left_out=_IMAGES,
+    sampling=always(28, 4.5),
+    modular="StableDiffusion3AutoBlocks",
+)
+FLUX = Family(
+    name="FLUX.1",
+    pipelines=("FluxPipeline",),
+    encoded=("hidden", "pooled", ""),
+    arguments=(("hidden", "prompt_embeds"), ("pooled", "pooled_prompt_embeds")),
+    tokenizers=("tokenizer_2",),
+    pack=to_patches,
+    unpack=from_patches,
+    patch=2,
+    left_out=_IMAGES,
+    sampling=by_embedding,
+    modular="FluxAutoBlocks",
+)
+FLUX2 = Family(
+    name="FLUX.2",
+    pipelines=("Flux2Pipeline",),
+    processors=("tokenizer",),
+    encoded=("hidden", ""),
+    arguments=(("hidden", "prompt_embeds"),),
+    reading=system_chat,
+    unpack=from_sequence,
+    returns="converted",
+    fold=2,
+    sampling=always(28, 4.0),
+    modular="Flux2AutoBlocks",
+)
+KLEIN = Family(
+    name="FLUX.2 klein",
+    pipelines=("Flux2KleinPipeline",),
+    encoded=("hidden", ""),
+    arguments=_PLAIN,
+    reading=chat(thinking=False),
+    unpack=from_sequence,
+    returns="converted",
+    fold=2,
+    sampling=by_flag,
+    modular="Flux2KleinAutoBlocks",
+)
+SANA = Family(
+    name="SANA",
+    pipelines=("SanaPipeline", "SanaPAGPipeline"),
+    encoded=("hidden", "mask", "negative", "negative_mask"),
+    arguments=(*_PLAIN, *_MASKED),
+    text_width="caption_channels",
+    reading=instructed,
+    options=instruction_of,
+    extra=of_any_size,
+    draw_float32=True,
+    sampling=always(20, 4.5),
+)
+SPRINT = Family(
+    name="SANA-Sprint",
+    pipelines=("SanaSprintPipeline",),
+    encoded=("hidden", "mask"),
+    arguments=(("hidden", "prompt_embeds"), ("mask", "prompt_attention_mask")),
+    text_width="caption_channels",
+    reading=instructed,
+    options=instruction_of,
+    extra=of_any_steps,
+    draw_float32=True,
+    predictions=("trigflow",),
+    sampling=always(2, 4.5),
+)
+QWEN = Family(
+    name="Qwen-Image",
+    pipelines=("QwenImagePipeline",),
+    encoded=("hidden", "mask"),
+    arguments=(
+        *_PLAIN,
+        ("mask", "prompt_embeds_mask"),
+        ("negative_mask", "negative_prompt_embeds_mask"),
+    ),
+    reading=formatted,
+    guidance="true_cfg_scale",
+    pack=to_patches,
+    unpack=from_patches,
+    frames=True,
+    patch=2,
+    sampling=always(50, 4.0),
+    modular="QwenImageAutoBlocks",
+)
+PIXART = Family(
+    name="PixArt-Sigma",
+    pipelines=("PixArtSigmaPipeline", "PixArtSigmaPAGPipeline"),
+    encoded=("hidden", "mask", "negative", "negative_mask"),
+    arguments=(*_PLAIN, *_MASKED),
+    text_width="caption_channels",
+    reading=lowered,
+    extra=of_any_size,
+    patch=2,
+    predictions=("epsilon",),
+    sampling=always(20, 4.5),
+)
+ZIMAGE = Family(
+    name="Z-Image",
+    pipelines=("ZImagePipeline",),
+    encoded=("hidden", "negative"),
+    arguments=_PLAIN,
+    text_width="cap_feat_dim",
+    reading=chat(thinking=True),
+    ragged=True,
+    draw_float32=True,
+    patch=2,
+    sampling=always(9, 0.0),
+    modular="ZImageAutoBlocks",
+)
+FAMILIES = (SD, SDXL, KOLORS, SD3, FLUX, FLUX2, KLEIN, SANA, SPRINT, QWEN, PIXART, ZIMAGE)
 # diffusers' names for pipelines of a family that do more than text to image, with the same text encoders and noise
 WORK = re.compile(r"(?:ControlNet|Union|XS|PAG|Adapter|Img2Img|Inpaint(?:ing)?)+(?=Pipeline$)")
 
@@ -123,16 +450,6 @@ def relative_of(names: Iterable[str]) -> Family:
     """As `family_of`, also for pipelines of a family that need more than a prompt: ControlNet, img2img, inpaint."""
     names = list(names)
     return family_of([*names, *(WORK.sub("", name) for name in names)])
-
-
-def sampling(scheduler: Mapping[str, Any], denoiser: Mapping[str, Any]) -> Sampling:
-    """Default sampling of a model, from the configurations of its scheduler and its denoiser."""
-    if denoiser.get("time_cond_proj_dim"):
-        return EMBEDDED
-    name, spacing = str(scheduler.get("_class_name", "")), scheduler.get("timestep_spacing")
-    distilled = name in FEW_STEP and FEW_STEP[name] in (None, spacing)
-    # models trained to a terminal signal-to-noise ratio of zero use trailing steps too, but many of them
-    return FEW if distilled and not scheduler.get("rescale_betas_zero_snr") else ORDINARY
 
 
 def check_prediction(family: Family, scheduler: Mapping[str, Any]) -> None:

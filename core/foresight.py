@@ -1,6 +1,7 @@
 """Foresight: the clean latents that the backbone predicts at its first step, and the word scores read off them.
 
-One call of the denoiser at the first time step, without guidance, predicts the finished latents. A LoRA adapter that was
+One call of the denoiser at the first time step, without classifier-free guidance, predicts the finished latents: the
+pipeline's own call, ended before its first step, so that it serves every family. A LoRA adapter that was
 fine-tuned on stored pairs of noise and finished latents (`core.training.foresight`) improves the prediction. A reader
 scores each word in it. Together they are the teacher of the reward model and the judge of the projector, which never
 follows their gradient: a projector that does finds noise from which the denoiser, but not the sampler, makes more things
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core import checkpoint
-from core.adapter import WEIGHTS, Adapter, Conditions
+from core.adapter import WEIGHTS, Adapter
 from core.diffusion import Diffuser, Text
 from core.loading import autocast
 from core.networks.reward import PictureReader
@@ -37,75 +38,69 @@ COPIED = 2**28  # bytes of the largest denoiser of which a copy with the adapter
 LEAST = 0.01  # signal that the first noisy latents need where the network predicts the noise
 
 
-@dataclass(frozen=True)
-class FirstStep:
-    """The first time step of a schedule, x = signal * clean + spread * noise, and what the network predicts."""
+def clean(scheduler: Any, sample: Tensor, predicted: Tensor) -> Tensor:
+    """The clean latents (B, C, H, W) that a prediction at the first step of a scheduler's schedule stands for, from what the
+    scheduler got it for. Prediction types: epsilon, v, the sample itself, flow matching (noise - clean) and trigflow."""
+    config, time = scheduler.config, scheduler.timesteps[0]
+    if (
+        config.get("prediction_type") == "trigflow"
+    ):  # Sana-Sprint: x = cos(t) clean + sin(t) noise, scaled by sigma_data
+        return (time.cos() * sample - time.sin() * predicted) / config.sigma_data
+    if is_flow(scheduler):  # x = (1 - sigma) clean + sigma noise
+        return sample - float(scheduler.sigmas[0]) * predicted
+    x = scheduler.scale_model_input(sample, time)  # signal * clean + spread * noise
+    signal, spread = signal_and_spread(scheduler)
+    if config.get("prediction_type", "epsilon") == "epsilon":
+        return (x - spread * predicted) / signal
+    return predicted if config.prediction_type == "sample" else signal * x - spread * predicted
 
-    time: Tensor
-    signal: float
-    spread: float
-    predicts: str  # epsilon, v_prediction, sample or flow
-    gain: float  # scale of the noise at the network's input
 
-    @classmethod
-    def of(cls, diffuser: Diffuser, steps: int | None = None) -> FirstStep:
-        """The first step of a backbone's schedule of `steps` (its default); ValueError where it allows no prediction."""
-        scheduler = type(diffuser.pipe.scheduler).from_config(diffuser.pipe.scheduler.config)
-        scheduler.set_timesteps(diffuser.default_steps if steps is None else steps)
-        time, config = scheduler.timesteps[0], scheduler.config
-        scale = torch.full((1, 1, 1, 1), float(getattr(scheduler, "init_noise_sigma", 1.0)))
-        if hasattr(scheduler, "scale_model_input"):
-            scale = scheduler.scale_model_input(scale, time)
-        gain = float(scale)
-        if hasattr(scheduler, "alphas_cumprod"):
-            alpha = float(scheduler.alphas_cumprod[min(int(time), len(scheduler.alphas_cumprod) - 1)])
-            first = cls(time, alpha**0.5, (1 - alpha) ** 0.5, config.get("prediction_type", "epsilon"), gain)
-        else:  # flow matching: x = (1 - sigma) * clean + sigma * noise, and the network predicts noise - clean
-            sigma = float(scheduler.sigmas[0])
-            first = cls(time, 1 - sigma, sigma, "flow", gain)
-        if first.predicts == "epsilon" and first.signal < LEAST:
-            raise ValueError(
-                f"{diffuser.name} predicts the noise, and of the picture {first.signal:.4f} is left at its first step: "
-                "nothing can be foreseen from it. Train the reward model without foresight (foresight_steps=0)."
-            )
-        return first
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler is one of flow matching."""
+    config = scheduler.config
+    flow = config.get("prediction_type") == "flow_prediction" or config.get("use_flow_sigmas")
+    return bool(flow) or not hasattr(scheduler, "alphas_cumprod")
 
-    def clean(self, x: Tensor, predicted: Tensor) -> Tensor:
-        """The clean latents (B, C, H, W) from the network's input x and its prediction."""
-        if self.predicts == "epsilon":
-            return (x - self.spread * predicted) / self.signal
-        if self.predicts == "v_prediction":
-            return self.signal * x - self.spread * predicted
-        if self.predicts == "flow":
-            return x - self.spread * predicted
-        return predicted
+
+def signal_and_spread(scheduler: Any) -> tuple[float, float]:
+    """How much of the clean latents and of the noise the network gets at the first step."""
+    alphas = scheduler.alphas_cumprod
+    alpha = float(alphas[min(int(scheduler.timesteps[0]), len(alphas) - 1)])
+    return alpha**0.5, (1 - alpha) ** 0.5
+
+
+def check_first_step(diffuser: Diffuser, steps: int | None = None) -> None:
+    """ValueError where the first step of the backbone's schedule of `steps` (its default) allows no prediction of the picture."""
+    scheduler = type(diffuser.pipe.scheduler).from_config(diffuser.pipe.scheduler.config)
+    if is_flow(scheduler) or scheduler.config.get("prediction_type", "epsilon") != "epsilon":
+        return
+    scheduler.set_timesteps(diffuser.default_steps if steps is None else steps)
+    signal, _ = signal_and_spread(scheduler)
+    if signal < LEAST:
+        raise ValueError(
+            f"{diffuser.name} predicts the noise, and of the picture {signal:.4f} is left at its first step: "
+            "nothing can be foreseen from it. Train the reward model without foresight (foresight_steps=0)."
+        )
 
 
 class Foresight:
-    """noise (B, C, H, W) -> the finished latents that the backbone, or `denoiser` where it is set, predicts."""
+    """noise (B, C, H, W) -> the finished latents that the backbone predicts at its first step."""
 
     def __init__(self, diffuser: Diffuser) -> None:
-        self.diffuser, self.first = diffuser, FirstStep.of(diffuser)
-        self.denoiser: Any = None
+        check_first_step(diffuser)
+        self.diffuser = diffuser
 
-    def __call__(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
+    def __call__(self, noise: Tensor, text: Text, rows: Tensor) -> Tensor:
         """(B, C, H, W) in float32, for the prompts at rows (B,) of text."""
-        diffuser, device, dtype = self.diffuser, self.diffuser.device, self.diffuser.dtype
-        denoiser = diffuser.denoiser if self.denoiser is None else self.denoiser
-        conditions = text.of(rows, torch.ones(len(rows), dtype=torch.bool), noise.shape[-2:])
-        if width := denoiser.config.get("time_cond_proj_dim"):  # guidance is an input of such a network
-            scale = torch.full((len(rows),), diffuser.default_guidance - 1)
-            embedding = diffuser.pipe.get_guidance_scale_embedding(scale, width)
-            conditions["timestep_cond"] = embedding.to(device, dtype)
-        x, on_cpu = noise.to(device, torch.float32) * self.first.gain, device.type == "cpu"
-        if on_cpu and dtype == torch.float32:
-            precision = autocast(device)
+        diffuser, on_cpu = self.diffuser, self.diffuser.device.type == "cpu"
+        if on_cpu and diffuser.dtype == torch.float32:
+            precision = autocast(diffuser.device)
         else:  # weights of 16 bits beside text of 32
-            short = torch.bfloat16 if on_cpu else dtype
-            precision = torch.autocast(device.type, short, enabled=dtype != torch.float32)
+            short = torch.bfloat16 if on_cpu else diffuser.dtype
+            precision = torch.autocast(diffuser.device.type, short, enabled=diffuser.dtype != torch.float32)
         with precision:
-            predicted = denoiser(x.to(dtype), self.first.time.to(device), **conditions, return_dict=False)[0]
-        return self.first.clean(x, predicted.float())
+            sample, predicted = diffuser.first(text.take(rows.tolist()), noise)
+        return clean(diffuser.pipe.scheduler, sample.float(), predicted.float())
 
 
 class Teacher:
@@ -116,11 +111,13 @@ class Teacher:
         self.foresight = Foresight(diffuser)
 
     @torch.no_grad()
-    def foresee(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
+    def foresee(self, noise: Tensor, text: Text, rows: Tensor) -> Tensor:
         """The predicted finished latents (B, C, H, W), for the prompts at rows (B,) of text."""
-        if self.adapter and self.foresight.denoiser is None and self._small():
-            self.foresight.denoiser = self.adapter.fused(self.diffuser)
-        if self.adapter is None or self.foresight.denoiser is not None:
+        fused = self.foresight.diffuser is not self.diffuser
+        if self.adapter and not fused and self._small():
+            self.foresight = Foresight(self.diffuser.with_denoiser(self.adapter.fused(self.diffuser)))
+            fused = True
+        if self.adapter is None or fused:
             return self.foresight(noise, text, rows)
         with self.adapter.on(self.diffuser):
             return self.foresight(noise, text, rows)
@@ -141,7 +138,7 @@ class Teacher:
 
     def of(self, texts: Texts) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """This teacher for some texts: noise (B, C, H, W) and rows (B,) -> the foreseen picture and the logits of its words."""
-        conditions = Conditions.encode(self.diffuser, texts.prompts)
+        conditions = self.diffuser.encode_many(texts.prompts)
 
         def teach(noise: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             picture = self.foresee(noise, conditions, rows)
@@ -157,7 +154,7 @@ class Teacher:
 
     def logits(self, noise: Tensor, text: Text) -> Tensor:
         """Logits (B, J, 10) of the words of text (B prompts) in the picture foreseen from noise (B, C, H, W)."""
-        picture = self.foresee(noise, Conditions(self.diffuser, {}, [text]), torch.arange(len(text)))
+        picture = self.foresee(noise, text, torch.arange(len(text)))
         return self.read(picture, text.hidden, text.mask, text.words)
 
     def save_pretrained(self, folder: Path | str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from core.checkpoint import CheckpointError, verify
-from core.families import ORDINARY, ModelError, Sampling, check_prediction, family_of, sampling
+from core.families import ORDINARY, ModelError, Sampling, check_prediction, family_of
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 OFFLOADS = ("none", "model", "sequential")
@@ -63,6 +63,7 @@ def load_pipeline(
             revision=commit or revision,  # a branch may move during the download
             variant=variant,
             **unused,
+            **{name: tokenizer_of(source, name, commit or revision) for name in family.processors},
         )
         check_prediction(family, pipe.scheduler.config)
         if not upcast(pipe.vae):
@@ -81,6 +82,13 @@ def load_pipeline(
             + (", or leave STUDIO_VARIANT empty." if variant else ".")
         ) from error
     return pipe, revision_of(source) or commit or ""
+
+
+def tokenizer_of(source: str | Path, name: str, revision: str | None) -> Any:
+    """The tokenizer of a component that is a processor: the processor itself needs torchvision."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(source), subfolder=name, revision=revision)
 
 
 def place(pipe: Any, device: str | torch.device, offload: str, slicing: bool) -> None:
@@ -106,12 +114,12 @@ def own_sampling(source: str | Path, revision: str | None = None) -> Sampling:
     """Default sampling of a model, from its configuration files alone; ORDINARY where they cannot be read."""
     try:
         index = _configuration(source, revision, "model_index.json")
-        denoiser = family_of([str(index.get("_class_name"))]).denoiser
+        family = family_of([str(index.get("_class_name"))])
         scheduler = _configuration(source, revision, "scheduler/scheduler_config.json")
-        network = _configuration(source, revision, f"{denoiser}/config.json")
+        network = _configuration(source, revision, f"{family.denoiser}/config.json")
     except (OSError, ValueError):
         return ORDINARY
-    return sampling(scheduler, network)
+    return family.sampling(scheduler, network, index)
 
 
 def _configuration(source: str | Path, revision: str | None, name: str) -> dict[str, Any]:

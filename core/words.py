@@ -262,11 +262,12 @@ def scored(words: Sequence[Word]) -> list[Word]:
     return [word for word in words if word.scored]
 
 
-def locate(tokenizer: Any, prompt: str, words: Sequence[Word]) -> list[Located]:
-    """The sub-tokens of every word in the prompt as this tokenizer's text encoder gets it (cut to its window). *Nothing else*
-    has none: it is about the whole prompt."""
+def locate(tokenizer: Any, prompt: str, words: Sequence[Word], window: int | None = None) -> list[Located]:
+    """The sub-tokens of every word in the prompt as this tokenizer's text encoder gets it, cut to `window` tokens where that
+    is less than the tokenizer's own limit. *Nothing else* has none: it is about the whole prompt."""
     limit = getattr(tokenizer, "model_max_length", None)
-    window = int(limit) if limit is not None and limit < 100_000 else None  # number of tokens that are read
+    if limit is not None and limit < 100_000:  # number of tokens that are read
+        window = min(int(limit), window or int(limit))
     if getattr(tokenizer, "is_fast", False):
         cut, _ = _spans(tokenizer, prompt, window)
         whole, unknown = _spans(tokenizer, prompt, None)

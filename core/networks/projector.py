@@ -118,7 +118,8 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         height: int | None = None,
         width: int | None = None,
     ) -> Tensor:
-        """Initial latents (B, C, H, W) for a diffusers pipeline of a family in `core.families`, on its device:
+        """Initial latents for a diffusers pipeline of a family in `core.families`, on its device, in the form that it takes
+        as `latents` (B, C, H, W; packed for FLUX and Qwen-Image):
 
             latents = projector.latents(pipe, "a red circle", 7)
             image = pipe("a red circle", latents=latents).images[0]
@@ -158,7 +159,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
                     second(seeds, shape).to(device),
                 )
                 noise = self.project(noise.to(device), hidden, mask, xi, strength)
-        return noise.to(diffuser.device, diffuser.dtype)
+        return diffuser.to_pipeline(noise)
 
 
 def rematch(x: Tensor, noise: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core import checkpoint
-from core.adapter import KIND, Conditions, check_loaded
-from core.diffusion import Diffuser
+from core.adapter import KIND, check_loaded
+from core.diffusion import Diffuser, Text
 from core.foresight import Foresight
 from core.training.data import RewardData
 from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
@@ -60,7 +60,7 @@ def train_foresight(
         )
     check_loaded(diffuser)
     foresight = Foresight(diffuser)
-    text, held_text = (Conditions.encode(diffuser, samples.texts.prompts) for samples in (data, held))
+    text, held_text = (diffuser.encode_many(samples.texts.prompts) for samples in (data, held))
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         seed_step(config.seed, step)
@@ -96,7 +96,7 @@ def with_pictures(data: RewardData, most: int | None = None) -> RewardData:
 
 
 @torch.no_grad()
-def foreseen(foresight: Foresight, data: RewardData, text: Conditions, batch: int) -> float:
+def foreseen(foresight: Foresight, data: RewardData, text: Text, batch: int) -> float:
     """Share of the variance of the pictures' latents that is foreseen."""
     error = variance = 0.0
     mean = data.picture_mean()

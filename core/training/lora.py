@@ -16,20 +16,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import peft
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, ModelMixin
+from diffusers import DDPMScheduler, ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
 from core import checkpoint
-from core.adapter import KIND, WEIGHTS, Adapter, Conditions, check_loaded
-from core.diffusion import Diffuser
+from core.adapter import KIND, WEIGHTS, Adapter, check_loaded
+from core.diffusion import Diffuser, Text
 from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
 
-__all__ = ["WEIGHTS", "Adapter", "Conditions", "LoraConfig", "image_weights", "train_lora"]
+__all__ = ["WEIGHTS", "Adapter", "LoraConfig", "image_weights", "train_lora"]
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINED = "fresh"  # name of the adapter in training
@@ -75,8 +75,9 @@ def train_lora(
     check_loaded(diffuser)
     schedule = training_schedule(diffuser)
     weights = image_weights(scores, config.temperature)
-    text = Conditions.encode(diffuser, prompts)
-    rows = torch.tensor([text.row[prompt] for prompt in prompts])
+    unique = list(dict.fromkeys(prompts))
+    text, empty = diffuser.encode_many(unique), diffuser.encode(unique[:1]).cpu()
+    rows = torch.tensor([unique.index(prompt) for prompt in prompts])
     denoiser = diffuser.denoiser
 
     def error(at: Tensor, draws: torch.Generator, drop: float) -> Tensor:
@@ -89,10 +90,10 @@ def train_lora(
         noisy = schedule.add_noise(clean, noise, times)
         kind = schedule.config.prediction_type
         target = noise if kind == "epsilon" else schedule.get_velocity(clean, noise, times)
-        conditions = text.of(rows[at], keep, clean.shape[-2:])
+        given = conditions(text.take(rows[at].tolist()), empty, keep, diffuser, clean.shape[-2:])
         weight = next(denoiser.parameters())
         with torch.autocast(diffuser.device.type, torch.bfloat16, enabled=weight.dtype != torch.float32):
-            predicted = denoiser(noisy, times, **conditions, return_dict=False)[0]
+            predicted = denoiser(noisy, times, **given, return_dict=False)[0]
         return F.mse_loss(predicted.float(), target, reduction="none").mean((1, 2, 3))
 
     @torch.no_grad()
@@ -127,6 +128,27 @@ def train_lora(
         return result, {"before": before, "after": measured()}
 
 
+def conditions(
+    text: Text, empty: Text, keep: Tensor, diffuser: Diffuser, size: Sequence[int]
+) -> dict[str, Any]:
+    """Arguments of a UNet beside latents of a size (H, W) and the time: text, or the empty prompt where keep (B,) is False."""
+
+    def select(full: Tensor, other: Tensor) -> Tensor:
+        mask = keep.view(-1, *[1] * (full.ndim - 1))
+        return torch.where(mask, full, other[:1]).to(diffuser.device)
+
+    assert empty.negative is not None
+    arguments: dict[str, Any] = {"encoder_hidden_states": select(text.hidden, empty.negative)}
+    if diffuser.denoiser.config.get("addition_embed_type") == "text_time":
+        assert text.pooled is not None and empty.negative_pooled is not None
+        pooled = select(text.pooled, empty.negative_pooled)
+        pixels = tuple(int(side) * diffuser.scale for side in size)
+        ids = diffuser.pipe._get_add_time_ids(pixels, (0, 0), pixels, pooled.dtype, pooled.shape[-1])
+        times = ids.to(diffuser.device).expand(len(keep), -1)
+        arguments["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": times}
+    return arguments
+
+
 def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
     """Weights of the images (N,): exp((s - 1) / T), normalised to a mean of 1."""
     if not temperature > 0:
@@ -141,18 +163,26 @@ def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
 def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
     """The noise schedule that the backbone was trained with; ValueError where it is not defined by betas."""
     config, known = diffuser.pipe.scheduler.config, ("epsilon", "v_prediction")
-    if "beta_start" not in config or config.get("prediction_type", "epsilon") not in known:
+    unet = isinstance(diffuser.denoiser, UNet2DConditionModel)
+    if not unet or "beta_start" not in config or config.get("prediction_type", "epsilon") not in known:
         raise ValueError(
-            f"LoRA training knows backbones that predict noise or v, and {diffuser.name} does neither "
-            f"({type(diffuser.pipe.scheduler).__name__}): leave the LoRA out."
+            f"LoRA training knows UNets that predict noise or v, and {diffuser.name} is none "
+            f"({type(diffuser.denoiser).__name__}, {type(diffuser.pipe.scheduler).__name__}): leave the LoRA out."
         )
     return DDPMScheduler.from_config(config)
 
 
 def block_layers(denoiser: ModelMixin) -> list[str]:
-    """The names of all linear and convolutional layers inside the denoiser's blocks, without those of adapters."""
-    names = [name for name, layer in denoiser.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    return [name.removesuffix(".base_layer") for name in names if "block" in name and ".lora_" not in name]
+    """The names of all linear and convolutional layers inside the denoiser's blocks, without those of adapters, and without
+    convolutions in groups, which take no layers of any rank."""
+    layers = {
+        name.removesuffix(".base_layer"): layer
+        for name, layer in denoiser.named_modules()
+        if isinstance(layer, (nn.Linear, nn.Conv2d)) and ".lora_" not in name
+    }
+    names = [name for name, layer in layers.items() if getattr(layer, "groups", 1) == 1]
+    blocks = ("block", "layers.")  # "layers" in Z-Image
+    return [name for name in names if any(block in name for block in blocks)]
 
 
 @contextmanager

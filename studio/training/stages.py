@@ -30,7 +30,7 @@ from core.scoring.calibrator import Calibrator
 from core.training.data import RewardData, Sample
 from core.training.foresight import ForesightConfig, train_foresight, with_pictures
 from core.training.loop import Stopped
-from core.training.lora import Adapter, Conditions, LoraConfig, train_lora
+from core.training.lora import Adapter, LoraConfig, train_lora
 from core.training.projector import (
     ProjectorConfig,
     WarmupConfig,
@@ -317,7 +317,7 @@ def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
         bf16=job.studio.models.device.type == "cpu",
         seed=config["seed"],
     )
-    given = {id(one): Conditions.encode(teacher.diffuser, one.texts.prompts) for one in (data, validation)}
+    given = {id(one): teacher.diffuser.encode_many(one.texts.prompts) for one in (data, validation)}
 
     def foresee(of: RewardData, rows: Tensor) -> Tensor:
         return teacher.foresee(of.noises(rows), given[id(of)], of.item[rows])
