@@ -187,7 +187,9 @@ class Diffuser:
 
     def _tokenizer(self, name: str) -> Any:
         component = getattr(self.pipe, name)
-        return getattr(component, "tokenizer", component)
+        return (
+            component.tokenizer if hasattr(component, "image_processor") else component
+        )  # a processor has one
 
     @property
     def default_steps(self) -> int:

@@ -54,7 +54,9 @@ def load_pipeline(
     try:
         index, commit = DiffusionPipeline.load_config(str(source), revision=revision, return_commit_hash=True)
         family = family_of([str(index.get("_class_name"))])
-        unused: dict[str, Any] = {name: None for name in family.left_out if name in index}
+        unused: dict[str, Any] = {
+            name: None for name in (*family.left_out, *family.processors) if name in index
+        }
         if "requires_safety_checker" in index:
             unused["requires_safety_checker"] = False
         pipe = DiffusionPipeline.from_pretrained(
@@ -63,8 +65,9 @@ def load_pipeline(
             revision=commit or revision,  # a branch may move during the download
             variant=variant,
             **unused,
-            **{name: tokenizer_of(source, name, commit or revision) for name in family.processors},
         )
+        for name in family.processors:
+            pipe.register_modules(**{name: tokenizer_of(source, name, commit or revision)})
         check_prediction(family, pipe.scheduler.config)
         if not upcast(pipe.vae):
             torch.nn.Module.to(pipe.vae, dtype=dtype)  # diffusers' own `to` warns needlessly

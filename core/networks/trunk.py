@@ -110,7 +110,7 @@ def trim(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     used = mask.bool().any(0).nonzero()
     length = int(used[-1]) + 1 if len(used) else 1
     mask = mask[:, :length].bool()
-    first = torch.ones_like(mask[:, :1])  # a position needs one token to attend to
+    first = mask[:, :1] | ~mask.any(1, keepdim=True)  # a position needs one token to attend to
     return text[:, :length], torch.cat([first, mask[:, 1:]], dim=1)
 
 
