@@ -511,14 +511,15 @@ def _filled(states: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _unfilled(states: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `_filled`."""
+    """The inverse of `_filled`; None for negatives that are not kept."""
+
+    def rows(tensor: Tensor | None, mask: Tensor | None) -> list[Tensor] | None:
+        if tensor is None or mask is None:
+            return None
+        return [row[real] for row, real in zip(tensor, mask.to(tensor.device), strict=True)]
+
     masks = {"hidden": "mask", "negative": "negative_mask"}
-    return {
-        name: [
-            row[real] for row, real in zip(states[name], states[mask].to(states[name].device), strict=True)
-        ]
-        for name, mask in masks.items()
-    }
+    return {name: rows(states[name], states[mask]) for name, mask in masks.items()}
 
 
 def check_batch(text: Text, noise: Tensor, steps: int, seeds: Sequence[int] | None) -> list[int]:

@@ -124,9 +124,12 @@ class Teacher:
 
     def _small(self) -> bool:
         """Whether a copy of the denoiser may be kept: it is small, and no offload moves its weights."""
-        hooks, denoiser = ("_hf_hook", "_diffusers_hook"), self.diffuser.denoiser
-        if any(hasattr(module, hook) for module in denoiser.modules() for hook in hooks):
-            return False
+        denoiser = self.diffuser.denoiser
+        for module in denoiser.modules():
+            if hasattr(module, "_hf_hook") or getattr(
+                getattr(module, "_diffusers_hook", None), "hooks", None
+            ):
+                return False
         weights = list(denoiser.parameters())
         return not any(w.is_meta for w in weights) and sum(w.nbytes for w in weights) <= COPIED
 
