@@ -59,8 +59,7 @@ class Guided:
     def check(self, guidance: float) -> bool:
         """Whether diffusers' guider is used, else the classic pipeline; ValueError where neither has this guidance."""
         diffuser = self._diffuser
-        # where guidance is an input of the network, there is no unconditional pass
-        embedded = bool(diffuser.denoiser.config.get("time_cond_proj_dim"))
+        embedded = diffuser.embedded  # then there is no unconditional pass
         # without an unconditional pass the guider leaves the perturbation out, too
         classic = not diffuser.family.modular or (self.kind == "pag" and (guidance <= 1 or embedded))
         if self.kind == "autoguidance" and (classic or embedded or (self.guider_scale or guidance) <= 1):
