@@ -73,46 +73,51 @@ def own_call(diffuser, size, **more):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
-@pytest.mark.parametrize("name", backbones.OTHERS)
+@pytest.mark.parametrize("name", backbones.SAMPLING)
 def test_an_image_from_our_latents_equals_the_pipelines_own_draw_with_the_seeds_generator(loaded, name, size):
     diffuser = loaded[name]
     ours = diffuser.decode(sample(diffuser, size=size))
-    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
-    more = {"generator": generators}
-    if name == "sprint":  # draws more noise from the same generator: ours is the seed's third stream
+    more = {"generator": [torch.Generator().manual_seed(seed) for seed in (3, 4)]}
+    if name in (
+        "turbo",
+        "lcm",
+        "sprint",
+    ):  # draw more noise from the same generator: ours is the seed's third stream
         shape = diffuser.latent_shape(*size)
         more = {"latents": draw([3, 4], shape), "generator": third([3, 4], shape)}
     own = own_call(diffuser, size, **more)
     assert np.abs(own.astype(int) - ours).max() <= 1 and ours.std() > 5
 
 
-@pytest.mark.parametrize("name", backbones.OTHERS)
-def test_foresight_is_what_one_step_of_the_whole_schedule_arrives_at(loaded, name):
-    """The slow reference: a schedule of one step goes from the noise to the clean latents by the scheduler's own formula."""
+@pytest.mark.parametrize("name", backbones.SAMPLING)
+def test_foresight_is_what_the_first_step_of_the_whole_schedule_says(loaded, name):
+    """The slow reference. For flow matching a schedule of one step, which goes from the noise to the clean latents by the
+    scheduler's own formula; for UNets, whose one step is another, the first call of the network in the whole schedule."""
     diffuser = loaded[name]
     text, noise = diffuser.encode(PROMPTS), draw([3, 4], diffuser.latent_shape(64, 96))
     foreseen = Foresight(diffuser)(noise, diffuser.encode_many(PROMPTS), torch.arange(2))
     guidance = diffuser.default_guidance if diffuser.embedded else 0.0
-    if (
-        name == "kolors"
-    ):  # its steps lead to another first time, and one step of Euler does not end at zero noise
-        diffuser = Diffuser(diffuser.pipe, size=(64, 64))
-        scheduler = diffuser.pipe.scheduler
-        scheduler.set_timesteps(diffuser.default_steps)
-        x = noise * scheduler.init_noise_sigma
-        time = scheduler.timesteps[0]
-        given = scheduler.scale_model_input(x, time)
-        ids = diffuser.pipe._get_add_time_ids((64, 96), (0, 0), (64, 96), torch.float32, 16).expand(2, -1)
-        with torch.no_grad():
-            predicted = diffuser.denoiser(
-                given, time, encoder_hidden_states=text.hidden, added_cond_kwargs={"text_embeds": text.pooled, "time_ids": ids}
-            ).sample  # fmt: skip
-        reference = scheduler.step(predicted, time, x).pred_original_sample
+    if diffuser.family.denoiser == "unet":
+        reference = first_of_schedule(diffuser, text, noise, guidance)
     else:
         reference = diffuser.sample(text, noise, 1, guidance)
-    assert torch.allclose(foreseen, reference, atol=2e-2 * reference.std()), (
-        (foreseen - reference).abs().max()
+    # the network computes in bfloat16 where the CPU is made for it
+    assert (foreseen - reference).norm() < 0.02 * reference.norm()
+
+
+def first_of_schedule(diffuser, text, noise, guidance):
+    """The clean latents by the first call of the network, with the whole schedule after it."""
+    calls = []
+    hook = diffuser.denoiser.register_forward_hook(
+        lambda module, given, result: calls.append((*given[:2], result[0]))
     )
+    diffuser.sample(text, noise, None, guidance)
+    hook.remove()
+    x, time, predicted = calls[0]
+    alpha = diffuser.pipe.scheduler.alphas_cumprod[int(time)]
+    if diffuser.pipe.scheduler.config.prediction_type == "v_prediction":
+        return alpha.sqrt() * x - (1 - alpha).sqrt() * predicted
+    return (x - (1 - alpha).sqrt() * predicted) / alpha.sqrt()
 
 
 @pytest.mark.parametrize("name", ["flux-dev", "flux2", "qwen", "sana", "z-image", "sd3"])

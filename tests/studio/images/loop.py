@@ -5,7 +5,7 @@ python -m tests.studio.images.loop flux-dev     those that are named
 
 loop: collect, score, correct, train, promote and compare, and a grid of seeds, on square images and others; own draw: an
 image from our latents equals that of the pipeline's own draw with the seed's generator, square and not; foresight: what is
-foreseen equals where a schedule of one step arrives; guiders: the kinds of guidance whose images are made and differ.
+foreseen equals a slow reference; guiders: the kinds of guidance whose images are made and differ.
 """
 
 import dataclasses
@@ -125,7 +125,7 @@ def main(names: list[str]) -> None:
         loaded = {name: Diffuser.load(folder / "diffuser", size=(64, 64))}
         own, foreseen = (
             test_families.test_an_image_from_our_latents_equals_the_pipelines_own_draw_with_the_seeds_generator,
-            test_families.test_foresight_is_what_one_step_of_the_whole_schedule_arrives_at,
+            test_families.test_foresight_is_what_the_first_step_of_the_whole_schedule_says,
         )
         cells.append(outcome(lambda: [own(loaded, name, size) for size in SIZES.values()]))  # noqa: B023
         cells.append(outcome(lambda: foreseen(loaded, name)))  # noqa: B023
