@@ -13,10 +13,11 @@ import torch
 
 from core import checkpoint, loading
 from core.diffusion import Diffuser, ModelError, Text
-from core.families import ORDINARY, Sampling, by_scheduler, from_patches, to_patches
+from core.families import FAMILIES, ORDINARY, Sampling, by_scheduler, from_patches, to_patches
 from core.foresight import Foresight
 from core.networks.projector import NoiseProjector
 from core.noise import draw, third
+from studio.settings import ROOT
 from tests import backbones
 
 PROMPTS = ["a red circle above a blue square", "a blue star"]
@@ -159,6 +160,21 @@ def test_zero_terminal_snr_models_and_unreadable_ones_have_ordinary_sampling(tmp
     assert by_scheduler(trailing, {}, {}).steps == 4
     assert by_scheduler({**trailing, "rescale_betas_zero_snr": True}, {}, {}) == ORDINARY
     assert loading.own_sampling(tmp_path) == ORDINARY
+
+
+def test_the_table_of_families_in_the_documentation_has_all_of_them_with_their_defaults():
+    text = (ROOT / "studio" / "README.md").read_text()
+    rows = [
+        line.split("|")[1:-1]
+        for line in text.split("### Families of backbones")[1].split("\n## ")[0].splitlines()
+        if line.startswith("| ")
+    ]
+    table = {name.strip(): (pipeline.strip(" `"), defaults) for name, pipeline, defaults, _ in rows[1:]}
+    assert list(table) == [family.name for family in FAMILIES]
+    for family in FAMILIES:
+        pipeline, defaults = table[family.name]
+        own = family.sampling({}, {"guidance_embeds": True}, {})
+        assert pipeline == family.pipelines[0] and f"{own.steps}, {own.guidance:g}" in defaults
 
 
 # ---- text and sizes

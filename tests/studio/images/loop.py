@@ -152,6 +152,9 @@ def guiders(diffuser: Diffuser) -> list[str]:
             latents = Guided(diffuser, kind).sample(text, noise, 3, guidance)
         except ValueError:
             continue
+        except Exception as error:  # noqa: BLE001
+            working.append(f"{kind} fails ({type(error).__name__})")
+            continue
         if latents.isfinite().all() and not torch.allclose(latents, plain, atol=1e-4):
             working.append(kind)
     return working
