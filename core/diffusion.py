@@ -74,14 +74,13 @@ class Text:
 
     def cpu(self) -> Text:
         """The text with its tensors on the CPU."""
-        return replace(
-            self, **{name: value.cpu() for name, value in vars(self).items() if isinstance(value, Tensor)}
-        )
+        tensors: dict[str, Any] = {k: v.cpu() for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
     @classmethod
     def join(cls, texts: Sequence[Text]) -> Text:
         """Texts as one; where their lengths differ, the shorter are padded with zeros."""
-        joined = {}
+        joined: dict[str, Any] = {}
         for field in fields(cls):
             values = [getattr(text, field.name) for text in texts]
             if isinstance(values[0], Tensor):
@@ -244,9 +243,10 @@ class Diffuser:
 
     def encode_many(self, prompts: Sequence[str], batch: int = 64) -> Text:
         """Encode any number of prompts, `batch` at a time; the text stays on the CPU, without negatives."""
-        none = {"negative": None, "negative_pooled": None, "negative_mask": None}
-        batches = [self.encode(prompts[at : at + batch]) for at in range(0, len(prompts), batch)]
-        return Text.join([replace(text.cpu(), **none) for text in batches])
+        batches = [self.encode(prompts[at : at + batch]).cpu() for at in range(0, len(prompts), batch)]
+        return Text.join(
+            [replace(text, negative=None, negative_pooled=None, negative_mask=None) for text in batches]
+        )
 
     def with_denoiser(self, denoiser: ModelMixin) -> Diffuser:
         """The same diffuser with another denoiser."""
@@ -413,7 +413,7 @@ class Diffuser:
     def first(self, text: Text, noise: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """The first prediction of the denoiser, without classifier-free guidance, as the scheduler gets it: what the scheduler
         got it for and the prediction, both (B, C, H, W). Gradients flow through the network where they are enabled."""
-        size = noise.shape[-2:]
+        size = (noise.shape[2], noise.shape[3])
         inputs = self._inputs(text, noise, steps or self.default_steps, [0] * len(text))
         inputs = {name: value for name, value in inputs.items() if not name.startswith("negative")}
         inputs = self._call(inputs, self.default_guidance if self.embedded else 0.0)
