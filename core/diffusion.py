@@ -168,6 +168,12 @@ class Diffuser:
         return bool(config.get("time_cond_proj_dim") or config.get("guidance_embeds"))
 
     @property
+    def guided(self) -> bool:
+        """Whether guidance changes an image: as an input, or by a second pass; not where a distilled model has neither."""
+        negatives = any(field == "negative" for field, _ in self.family.arguments)
+        return self.embedded or (negatives and not self.pipe.config.get("is_distilled"))
+
+    @property
     def sampling(self) -> Sampling:
         """The model's default steps and guidance."""
         pipe = self.pipe
@@ -345,9 +351,13 @@ class Diffuser:
 
         if stop and stop():
             raise Stopped
+        scale = float(self.default_guidance if guidance is None else guidance)
+        if scale > 1 and not self.guided:
+            raise ValueError(
+                f"{self.name} is distilled and takes no guidance, got {scale:g}: set guidance to 0."
+            )
         inputs = self._inputs(text, noise, total, seeds)
         try:
-            scale = float(self.default_guidance if guidance is None else guidance)
             return (denoise or self._denoise)(inputs, scale, after)
         finally:  # a pipeline that was interrupted has not moved its parts back from the device
             self.pipe.maybe_free_model_hooks()
@@ -395,9 +405,8 @@ class Diffuser:
             watch: dict[str, Any] = {"callback_on_step_end": on_step_end}
         else:
             watch = {"callback": lambda step, _time, latents: on_step(step, latents), "callback_steps": 1}
-        if (
-            guidance <= 1 and family.guidance != "guidance_scale"
-        ):  # the pipeline warns of a negative without guidance
+        # where guidance has another name, the pipeline warns of negatives that it does not need
+        if guidance <= 1 and family.guidance != "guidance_scale":
             inputs = {name: value for name, value in inputs.items() if not name.startswith("negative")}
         images = self.pipe(**self._call(inputs, guidance), **watch).images
         return denoised[0] if family.returns == "converted" else family.unpack(images, size)
@@ -417,10 +426,8 @@ class Diffuser:
         inputs = self._inputs(text, noise, steps or self.default_steps, [0] * len(text))
         inputs = {name: value for name, value in inputs.items() if not name.startswith("negative")}
         inputs = self._call(inputs, self.default_guidance if self.embedded else 0.0)
-        scheduler, call = (
-            self.pipe.scheduler,
-            inspect.unwrap(type(self.pipe).__call__),
-        )  # which disables gradients
+        scheduler = self.pipe.scheduler
+        call = inspect.unwrap(type(self.pipe).__call__)  # which disables gradients
 
         def caught(predicted: Tensor, _time: Any, sample: Tensor, *rest: Any, **options: Any) -> None:
             raise _First(sample, predicted)

@@ -415,3 +415,11 @@ def test_a_negative_prompt_changes_the_negatives_alone_and_the_image(loaded):
         guidance = diffuser.default_guidance or 2.0
         images = [diffuser.sample(one, noise, 2, guidance) for one in (text, other)]
         assert not torch.allclose(*images, atol=1e-5), name
+
+
+def test_guidance_on_a_model_that_was_distilled_without_it_is_a_sentence(loaded):
+    for name in ("flux-schnell", "klein"):
+        text, noise = loaded[name].encode(PROMPTS), draw([3, 4], loaded[name].latent_shape())
+        with pytest.raises(ValueError, match="takes no guidance, got 4: set guidance to 0"):
+            loaded[name].sample(text, noise, 2, 4.0)
+    assert all(loaded[name].guided for name in backbones.SAMPLING if name not in ("flux-schnell", "klein"))
