@@ -78,9 +78,7 @@ class Guided:
         """How latents are made at this guidance of the sampling; ValueError where diffusers cannot. Changes nothing."""
         diffuser, kind, name = self._diffuser, GUIDERS[self.kind], self.kind
         scale = self.guider_scale if kind.number == "guidance_scale" and self.guider_scale else guidance
-        config = diffuser.denoiser.config
-        # where guidance is an input of the network, there is no unconditional pass
-        embedded = bool(config.get("time_cond_proj_dim") or config.get("guidance_embeds"))
+        embedded = diffuser.embedded  # guidance is an input of the network: there is no unconditional pass
         modular = bool(diffuser.family.modular) and takes_guider(diffuser.family.modular)
         one_pass = embedded or scale <= 1
         if name == "cfg" and (one_pass or not modular):
@@ -120,19 +118,27 @@ class Guided:
         return self._diffuser._denoise(inputs, self.guider_scale or guidance, after)
 
     def _modular(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
-        blocks, middle = text_to_latents(self.family.modular), self.family.middle
+        blocks, family = text_to_latents(self.family.modular), self.family
+        size = inputs["height"] // self.scale, inputs["width"] // self.scale
+        denoised: list[Tensor] = []
+
+        def on_step(step: int, steps: int, latents: Tensor) -> None:
+            denoised[:] = [family.unpack(latents, size)]
+            after(step, steps, denoised[0])
+
         loop = denoise_loop(blocks)
-        loop.sub_blocks["after_step"] = AfterStep(after)
+        loop.sub_blocks["after_step"] = AfterStep(on_step)
         loop.set_progress_bar_config(disable=True)
-        with unhooked(self.denoiser), unsliced(self.denoiser, middle):
+        with unhooked(self.denoiser), unsliced(self.denoiser, family.middle):
             pipe = blocks.init_pipeline()
             pipe.update_components(
                 vae=self.pipe.vae,
                 scheduler=self.pipe.scheduler,
-                guider=guider(self.kind, self.guider_scale, guidance, self.denoiser, middle),
-                **{self.family.denoiser: self.denoiser},
+                guider=guider(self.kind, self.guider_scale, guidance, self.denoiser, family.middle),
+                **{family.denoiser: self.denoiser},
             )
-            return pipe(**inputs, output="latents")
+            pipe(**inputs)
+        return denoised[0]
 
     def _classic(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         def on_step_end(pipe: Any, step: int, _time: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -266,10 +272,13 @@ def can_weaken(kind: str, blocks: nn.ModuleList) -> bool:
 
 
 def text_to_latents(modular: str) -> Any:
-    """The blocks of a modular pipeline that make latents of encoded text."""
+    """The blocks of a modular pipeline that make latents of encoded text, the loop over the steps being the last."""
     blocks = getattr(modular_pipelines, modular)().get_workflow("text2image")
-    for name in [name for name in blocks.sub_blocks if not name.startswith("denoise")]:
-        blocks.sub_blocks.pop(name)
+    names, loop = list(blocks.sub_blocks), denoise_loop(blocks)
+    last = next(at for at, name in enumerate(names) if blocks.sub_blocks[name] is loop)
+    for at, name in enumerate(names):
+        if at > last or not name.startswith("denoise"):
+            blocks.sub_blocks.pop(name)
     return blocks
 
 
