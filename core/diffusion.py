@@ -285,8 +285,9 @@ class Diffuser:
             second = {"negative": "hidden", "negative_mask": "mask", "negative_pooled": "pooled"}
             other = call([negative] * len(prompts))
             states |= {field: other[second[field]] for field in missing}
-        if "mask" in family.encoded and states["mask"] is None:  # all tokens are real
-            states["mask"] = torch.ones(states["hidden"].shape[:2], dtype=torch.bool)
+        for mask, of in (("mask", "hidden"), ("negative_mask", "negative")):
+            if mask in states and states[mask] is None:  # all tokens are real
+                states[mask] = torch.ones(states[of].shape[:2], dtype=torch.bool)
         return states
 
     def _mask(self, readings: Sequence[Reading], length: int) -> Tensor:
