@@ -17,8 +17,10 @@ Departures:
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -45,6 +47,7 @@ from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from core.diffusion import Denoise, Diffuser, OnStep
+from core.families import Family, same
 from core.guiders import GUIDERS, check_guidance
 
 __all__ = ["Guided", "check_guidance", "guider", "hooks", "unlogged"]
@@ -78,9 +81,11 @@ class Guided:
         """How latents are made at this guidance of the sampling; ValueError where diffusers cannot. Changes nothing."""
         diffuser, kind, name = self._diffuser, GUIDERS[self.kind], self.kind
         scale = self.guider_scale if kind.number == "guidance_scale" and self.guider_scale else guidance
-        embedded = diffuser.embedded  # guidance is an input of the network: there is no unconditional pass
+        # there is no unconditional pass where guidance is an input of the network, or was left out by distillation
+        distilled = diffuser.embedded or bool(diffuser.pipe.config.get("is_distilled"))
         modular = bool(diffuser.family.modular) and takes_guider(diffuser.family.modular)
-        one_pass = embedded or scale <= 1
+        none = 0.0 if diffuser.family.original_guidance else 1.0
+        one_pass = distilled or scale <= none
         if name == "cfg" and (one_pass or not modular):
             return self._plain
         # without an unconditional pass the guider leaves the perturbation out, too
@@ -88,19 +93,28 @@ class Guided:
             self._pag_pipeline()
             return self._classic
         if one_pass:
-            why = "is distilled: its guidance is an input" if embedded else f"at guidance {scale:g} has none"
+            why = "is distilled to do without it" if distilled else f"at guidance {scale:g} has none"
             raise ValueError(
                 f"{name} works on the pass without the prompt, and {diffuser.name} {why}. Leave {name} out, or take "
-                "a guidance above 1 and a model that is not distilled."
+                f"a guidance above {none:g} and a model that is not distilled."
             )
         if not modular:
             raise ValueError(
-                f"{name} needs a modular pipeline with a guider, which diffusers has for SDXL but not for {diffuser.name}. "
+                f"{name} needs a modular pipeline with a guider, and diffusers has none for {diffuser.name}. "
                 "Leave it out, or take pag or cfg."
             )
         if kind.package and not find_spec(kind.package):
             raise ValueError(
                 f"{name} needs the package {kind.package}: `pip install {kind.package}`, or leave it out."
+            )
+        if kind.zeroes and diffuser.family.rescaled_guidance:
+            raise ValueError(
+                f"{name} begins with a prediction of zeros, and {diffuser.name} scales predictions to a given norm: leave "
+                f"{name} out."
+            )
+        if kind.maps and diffuser.family.unpack is not same:
+            raise ValueError(
+                f"{name} works on predictions in rows and columns, and {diffuser.name} has a sequence: leave {name} out."
             )
         if not self._weakens():
             raise ValueError(
@@ -112,7 +126,8 @@ class Guided:
         """Whether diffusers can weaken the blocks that this guidance weakens; ValueError where there are none."""
         if not GUIDERS[self.kind].layers:
             return True
-        return can_weaken(self.kind, stack(self.kind, self.denoiser, self.family.middle))
+        middle = self.family.middle
+        return can_weaken(self.kind, stack(self.kind, self.denoiser, middle), middle)
 
     def _plain(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         return self._diffuser._denoise(inputs, self.guider_scale or guidance, after)
@@ -134,25 +149,19 @@ class Guided:
             pipe.update_components(
                 vae=self.pipe.vae,
                 scheduler=self.pipe.scheduler,
-                guider=guider(self.kind, self.guider_scale, guidance, self.denoiser, family.middle),
+                guider=guider(self.kind, self.guider_scale, guidance, self.denoiser, family),
                 **{family.denoiser: self.denoiser},
             )
             pipe(**inputs)
         return denoised[0]
 
     def _classic(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
-        def on_step_end(pipe: Any, step: int, _time: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
-            after(step + 1, pipe.num_timesteps, values["latents"])
-            return {}
-
-        pipe = self._pag_pipeline()
-        pipe.set_progress_bar_config(disable=True)
+        classic = copy.copy(self._diffuser)
+        classic.pipe = self._pag_pipeline()
+        classic.pipe.set_progress_bar_config(disable=True)
         processors = dict(self.denoiser.attn_processors)
         try:
-            return pipe(
-                **inputs, guidance_scale=guidance, pag_scale=self.guider_scale, output_type="latent",
-                callback_on_step_end=on_step_end,
-            ).images  # fmt: skip
+            return classic._denoise(inputs | {"pag_scale": self.guider_scale}, guidance, after)
         finally:
             self.denoiser.set_attn_processor(processors)
 
@@ -204,9 +213,11 @@ class MagnitudeAware(MagnitudeAwareGuidance):
         return GuiderOutput(pred=flat.pred.view_as(pred_cond), pred_cond=pred_cond, pred_uncond=pred_uncond)
 
 
-def frequency_decoupled(guidance_scale: float, high_scale: float | None = None) -> FrequencyDecoupledGuidance:
+def frequency_decoupled(
+    guidance_scale: float, high_scale: float | None = None, **options: Any
+) -> FrequencyDecoupledGuidance:
     """diffusers' guider with one scale for the high frequencies and one for the low."""
-    return FrequencyDecoupledGuidance([high_scale or 2 * guidance_scale, guidance_scale])
+    return FrequencyDecoupledGuidance([high_scale or 2 * guidance_scale, guidance_scale], **options)
 
 
 OWN = {
@@ -216,10 +227,12 @@ OWN = {
 }
 
 
-def guider(kind: str, scale: float | None, guidance: float, denoiser: ModelMixin, middle: str) -> Any:
+def guider(kind: str, scale: float | None, guidance: float, denoiser: ModelMixin, family: Family) -> Any:
     """diffusers' guider of a kind."""
-    row = GUIDERS[kind]
+    row, middle = GUIDERS[kind], family.middle
     arguments = {"guidance_scale": guidance, **row.options}
+    if family.original_guidance:
+        arguments["use_original_formulation"] = True
     if scale is not None:
         arguments[row.number] = scale
     if row.layers:
@@ -233,12 +246,12 @@ def guider(kind: str, scale: float | None, guidance: float, denoiser: ModelMixin
 
 def stack(kind: str, denoiser: ModelMixin, middle: str) -> nn.ModuleList:
     """The blocks that `middle` names; ValueError where the network has none."""
-    try:
-        return denoiser.get_submodule(middle)
-    except AttributeError as error:
-        raise ValueError(
-            f"{kind} works on the attention of the middle block, and this backbone has none there: leave {kind} out."
-        ) from error
+    with suppress(AttributeError):
+        if isinstance(blocks := denoiser.get_submodule(middle), nn.ModuleList):
+            return blocks
+    raise ValueError(
+        f"{kind} works on the attention of the middle block, and this backbone has none there: leave {kind} out."
+    )
 
 
 def weakened(blocks: nn.ModuleList, middle: str) -> list[int]:
@@ -256,19 +269,28 @@ def self_attentions(block: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def can_weaken(kind: str, blocks: nn.ModuleList) -> bool:
-    """Whether diffusers knows how to weaken these blocks for a kind of guidance."""
+def can_weaken(kind: str, blocks: nn.ModuleList, middle: str) -> bool:
+    """Whether diffusers (0.42) can weaken these blocks for a kind of guidance."""
     weakens = GUIDERS[kind].weakens
     try:
-        for block in blocks:
-            if weakens.get("skip_attention"):
-                TransformerBlockRegistry.get(type(block))
-            for attention in self_attentions(block) if weakens.get("skip_attention_scores") else ():
-                if not isinstance(attention.processor, SlicedAttnProcessor):  # `unsliced` replaces it
-                    AttentionProcessorRegistry.get(type(attention.processor))
+        if weakens.get("skip_attention"):
+            return all(can_skip(type(block)) for block in blocks)
+        for attention in (attention for block in blocks for attention in self_attentions(block)):
+            if not weakens:  # in a transformer, queries of the text must have a layer of their own
+                if "." not in middle and not hasattr(attention, "add_q_proj"):
+                    return False
+            elif not isinstance(attention.processor, SlicedAttnProcessor):  # `unsliced` replaces it
+                AttentionProcessorRegistry.get(type(attention.processor))
     except ValueError:
         return False
     return True
+
+
+def can_skip(block: type[nn.Module]) -> bool:
+    """Whether a skipped block returns what it would: the states of the image, before those of the text if it has any."""
+    returned = TransformerBlockRegistry.get(block)
+    named = "hidden_states" in inspect.signature(block.forward).parameters
+    return named and returned.return_encoder_hidden_states_index != 0
 
 
 def text_to_latents(modular: str) -> Any:

@@ -25,6 +25,8 @@ class Guider:
     weakens  what of these blocks is left out, as of diffusers' LayerSkipConfig
     options  further arguments
     package  what it needs beside diffusers
+    zeroes   its first prediction is zero
+    maps     it works on predictions (B, C, H, W), not on sequences
     note     what stands behind the method's name, where the class is not what its name says
     """
 
@@ -37,6 +39,8 @@ class Guider:
     weakens: Mapping[str, bool] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     package: str = ""
+    zeroes: bool = False
+    maps: bool = False
     note: str = ""
 
 
@@ -44,7 +48,7 @@ BLOCKS = {"skip_attention": True, "skip_ff": True}
 SCORES = {"skip_attention": False, "skip_ff": False, "skip_attention_scores": True}
 GUIDERS = {
     "cfg": Guider("classifier-free guidance", "ClassifierFreeGuidance", "2207.12598"),
-    "cfg-zero": Guider("CFG-Zero*", "ClassifierFreeZeroStarGuidance", "2503.18886"),
+    "cfg-zero": Guider("CFG-Zero*", "ClassifierFreeZeroStarGuidance", "2503.18886", zeroes=True),
     "tcfg": Guider("tangential classifier-free guidance", "TangentialClassifierFreeGuidance", "2503.18137"),
     "mag": Guider("magnitude-aware guidance", "MagnitudeAwareGuidance", "2508.03442"),
     "apg": Guider(
@@ -57,7 +61,7 @@ GUIDERS = {
         number="adaptive_projected_guidance_scale", default=10.0,
     ),
     "fdg": Guider(
-        "frequency-decoupled guidance", "FrequencyDecoupledGuidance", "2506.19713", number="high_scale", package="kornia",
+        "frequency-decoupled guidance", "FrequencyDecoupledGuidance", "2506.19713", number="high_scale", package="kornia", maps=True,
     ),
     "autoguidance": Guider(
         "autoguidance", "AutoGuidance", "2406.02507", layers="auto_guidance_config", weakens=BLOCKS,

@@ -125,6 +125,52 @@ def test_at_its_neutral_number_a_kind_is_classifier_free_guidance(diffusers, kin
     assert torch.allclose(result, diffuser.sample(text, noise, STEPS, 4.0), atol=1e-3)
 
 
+# the kinds that diffusers has not for a family's blocks or latents; all others make an image
+REFUSED = {
+    "sd3": {"autoguidance", "slg"},
+    "klein-base": {"autoguidance", "slg", "pag", "fdg"},
+    "qwen": {"cfg-zero", "autoguidance", "slg", "fdg"},
+    "z-image": {"autoguidance", "slg", "seg"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_transformers_guiders_run_or_are_refused_and_its_cfg_is_its_own(name):
+    diffuser, refused = Diffuser(backbones.build(name)), set()
+    text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape(64, 64))
+    plain = diffuser.sample(text, noise, 2, 4.0)
+    for kind in (
+        kind for kind, row in GUIDERS.items() if not row.package or importlib.util.find_spec(row.package)
+    ):
+        try:
+            Guided(diffuser, kind).check(4.0)
+        except ValueError:
+            refused.add(kind)
+            continue
+        result = Guided(diffuser, kind).sample(text, noise, 2, 4.0)
+        assert result.shape == noise.shape and result.isfinite().all(), kind
+        assert kind != "cfg" or torch.allclose(result, plain, atol=1e-3)
+    assert refused == {kind for kind in REFUSED[name] if kind != "fdg" or importlib.util.find_spec("kornia")}
+
+
+@pytest.mark.parametrize("name", ["sana", "pixart", "kolors"])
+def test_pag_is_that_of_the_classic_pipeline_where_there_is_no_guider(name):
+    diffuser = Diffuser(backbones.build(name))
+    text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape(64, 64))
+    result = Guided(diffuser, "pag").sample(text, noise, 2, 4.0)
+    plain = diffuser.sample(text, noise, 2, 4.0)
+    assert result.isfinite().all() and not torch.allclose(result, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["flux-dev", "flux-schnell", "flux2", "klein", "sprint"])
+def test_a_distilled_model_has_no_guider_but_its_own_guidance(name):
+    diffuser = Diffuser(backbones.build(name))
+    assert Guided(diffuser, "cfg").check(4.0)
+    for kind in set(GUIDERS) - {"cfg"}:
+        with pytest.raises(ValueError, match="eave"):
+            Guided(diffuser, kind).check(4.0)
+
+
 def test_the_number_of_cfg_is_its_guidance_also_where_there_is_no_guider(diffusers):
     for diffuser in diffusers.values():
         text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape())
@@ -185,7 +231,7 @@ def test_the_diffuser_is_bit_for_bit_what_it_was_after_a_run_a_stop_and_a_failur
          "at guidance 0 has none"),
         (lambda d: Guided(d["sdxl"], "apg", 1).sample(d["sdxl"].encode(["a star"]), draw([1], (4, 8, 8)), 2), "has none"),
         (lambda d: Guided(d["sdxl"], "seg").sample(d["sdxl"].encode(["a star"]), draw([1], (4, 8, 16)), 2), "take a square"),
-        (lambda d: Guided(Diffuser(backbones.sdxl("lcm")), "slg").check(4.0), "is distilled: its guidance is an input"),
+        (lambda d: Guided(Diffuser(backbones.sdxl("lcm")), "slg").check(4.0), "is distilled to do without it"),
         (lambda d: Guided(d["sd"], "magic"), "choose one of cfg, cfg-zero"),
         (lambda d: Guided(d["sd"], "pag", 0), "out of range"),
         (lambda d: Guided(d["sd"], "pag").sample(d["sd"].encode(["a star"]), draw([1, 2], (4, 4, 4))), "1 prompts"),
