@@ -26,6 +26,7 @@ from core.families import Family, ModelError, Reading, Sampling, family_of, rela
 from core.loading import load_pipeline, upcast
 from core.noise import Shape, check_seeds, third
 from core.progress import Stop, Stopped
+from core.quantize import NONE
 from core.words import EXTRA, Located, Word, check_prompt, locate, units, weights
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class Diffuser:
         # side, in pixels, of the images that the model was trained on
         self.default_size = int(side if isinstance(side, int) else side[0]) * scale
         self.size = size or (self.default_size, self.default_size)
+        self.weights = NONE  # how the denoiser's weights are kept (core.quantize)
         self.latent_shape()  # raises where the size is not possible
 
     @classmethod
@@ -136,15 +138,15 @@ class Diffuser:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         *,
-        revision: str | None = None,
-        variant: str | None = None,
-        offload: str = "none",
-        slicing: bool = False,
         size: tuple[int, int] | None = None,
+        **options: Any,
     ) -> Diffuser:
-        """Load a pipeline from a folder or by its hub id (`core.loading`). Raises ModelError with a sentence."""
-        pipe, commit = load_pipeline(source, device, dtype, revision, variant, offload, slicing)
-        return cls(pipe, Path(source).name if Path(source).is_dir() else str(source), commit, size)
+        """Load a pipeline from a folder or by its hub id. options: as of `core.loading.load_pipeline`. Raises ModelError
+        with a sentence."""
+        pipe, commit = load_pipeline(source, device, dtype, **options)
+        diffuser = cls(pipe, Path(source).name if Path(source).is_dir() else str(source), commit, size)
+        diffuser.weights = Path(options.get("quantize", NONE)).name
+        return diffuser
 
     @property
     def denoiser(self) -> ModelMixin:
@@ -210,7 +212,8 @@ class Diffuser:
     def fingerprint(self) -> str:
         """Changes when the same seed and settings would make another image."""
         height, width = self.size
-        return f"{self.revision} {width}x{height} {self.dtype}"
+        kept = "" if self.weights == NONE else f" {self.weights}"
+        return f"{self.revision} {width}x{height} {self.dtype}{kept}"
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> Shape:
         """(C, H, W) for an image size in pixels, by default `size`; ValueError for sides that are no multiples of 8."""
@@ -288,8 +291,9 @@ class Diffuser:
             second = {"negative": "hidden", "negative_mask": "mask", "negative_pooled": "pooled"}
             other = call([negative] * len(prompts))
             states |= {field: other[second[field]] for field in missing}
-        if "mask" in family.encoded and states["mask"] is None:  # all tokens are real
-            states["mask"] = torch.ones(states["hidden"].shape[:2], dtype=torch.bool)
+        for mask, of in (("mask", "hidden"), ("negative_mask", "negative")):
+            if mask in states and states[mask] is None:  # all tokens are real
+                states[mask] = torch.ones(states[of].shape[:2], dtype=torch.bool)
         return states
 
     def _mask(self, readings: Sequence[Reading], length: int) -> Tensor:

@@ -240,6 +240,8 @@ class Family:
     sampling      default sampling, from the configurations of scheduler, denoiser and pipeline
     modular       its class of diffusers' modular blocks, for guiders (core.guidance); "": its classic PAG pipeline is used
     middle        the stack of transformer blocks in the denoiser's middle, which guiders perturb
+    original_guidance  guidance g adds g (with text - without) to the prediction with text, so that 0 is none
+    rescaled_guidance  the pipeline scales a guided prediction to the norm of that with text
     """
 
     name: str
@@ -270,6 +272,8 @@ class Family:
     sampling: Callable[[Configuration, Configuration, Configuration], Sampling] = _ORDINARY
     modular: str = ""
     middle: str = ""
+    original_guidance: bool = False
+    rescaled_guidance: bool = False
 
 
 _PLAIN = (("hidden", "prompt_embeds"), ("negative", "negative_prompt_embeds"))
@@ -320,6 +324,7 @@ SD3 = Family(
     left_out=_IMAGES,
     sampling=always(28, 4.5),
     modular="StableDiffusion3AutoBlocks",
+    middle="transformer_blocks",
 )
 FLUX = Family(
     name="FLUX.1",
@@ -357,7 +362,8 @@ KLEIN = Family(
     returns="converted",
     fold=2,
     sampling=by_flag,
-    modular="Flux2KleinAutoBlocks",
+    modular="Flux2KleinBaseAutoBlocks",  # which has a guider
+    middle="transformer_blocks",
 )
 SANA = Family(
     name="SANA",
@@ -370,6 +376,7 @@ SANA = Family(
     extra=of_any_size,
     draw_float32=True,
     sampling=always(20, 4.5),
+    middle="transformer_blocks",
 )
 SPRINT = Family(
     name="SANA-Sprint",
@@ -401,6 +408,8 @@ QWEN = Family(
     patch=2,
     sampling=always(50, 4.0),
     modular="QwenImageAutoBlocks",
+    middle="transformer_blocks",
+    rescaled_guidance=True,
 )
 PIXART = Family(
     name="PixArt-Sigma",
@@ -413,6 +422,7 @@ PIXART = Family(
     patch=2,
     predictions=("epsilon",),
     sampling=always(20, 4.5),
+    middle="transformer_blocks",
 )
 ZIMAGE = Family(
     name="Z-Image",
@@ -426,6 +436,8 @@ ZIMAGE = Family(
     patch=2,
     sampling=always(9, 0.0),
     modular="ZImageAutoBlocks",
+    middle="layers",
+    original_guidance=True,
 )
 FAMILIES = (SD, SDXL, KOLORS, SD3, FLUX, FLUX2, KLEIN, SANA, SPRINT, QWEN, PIXART, ZIMAGE)
 # diffusers' names for pipelines of a family that do more than text to image, with the same text encoders and noise

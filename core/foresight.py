@@ -28,6 +28,7 @@ from core.adapter import WEIGHTS, Adapter
 from core.diffusion import Diffuser, Text
 from core.loading import autocast
 from core.networks.reward import PictureReader
+from core.quantize import has_plain_weights
 
 if TYPE_CHECKING:
     from core.training.data import Texts
@@ -123,15 +124,9 @@ class Teacher:
             return self.foresight(noise, text, rows)
 
     def _small(self) -> bool:
-        """Whether a copy of the denoiser may be kept: it is small, and no offload moves its weights."""
+        """Whether a copy of the denoiser may be kept: it is small, and its weights can be merged with the adapter's."""
         denoiser = self.diffuser.denoiser
-        for module in denoiser.modules():
-            if hasattr(module, "_hf_hook") or getattr(
-                getattr(module, "_diffusers_hook", None), "hooks", None
-            ):
-                return False
-        weights = list(denoiser.parameters())
-        return not any(w.is_meta for w in weights) and sum(w.nbytes for w in weights) <= COPIED
+        return has_plain_weights(denoiser) and sum(w.nbytes for w in denoiser.parameters()) <= COPIED
 
     @torch.no_grad()
     def read(self, picture: Tensor, hidden: Tensor, mask: Tensor, words: Tensor) -> Tensor:

@@ -1,41 +1,57 @@
-"""Guidance other than classifier-free guidance, by diffusers' guiders and pipelines.
+"""Samples under another guidance than the pipeline's own, by diffusers' guiders and pipelines (core.guiders lists them).
 
-- pag: perturbed attention guidance (Ahn et al. 2024) on top of classifier-free guidance: a third pass in which the
-  self-attention of the middle block is replaced by the identity. It is applied in all steps and all layers of the middle
-  block, as in diffusers' classic pipelines (the guider's default is the steps from 1 to 20 %).
-- autoguidance: the unconditional pass of classifier-free guidance skips the transformer blocks of the middle block.
-  Departure from Karras et al. 2024, who guide by a smaller, less trained model: diffusers has only layer drop, and it is
-  labelled so wherever it is named.
+A guider runs in the modular pipeline of the backbone's family. Where there is none, or no pass without the prompt, pag is
+that of the classic PAG pipelines, and cfg the pipeline itself. All run on the diffuser's own components: no weights are
+copied, and processors and hooks are restored when `sample` returns or raises.
 
-The guiders are used for a backbone with a modular pipeline, else the classic PAG pipeline. Both run on the diffuser's own
-components: no weights are copied, and processors and hooks are restored when `sample` returns or raises.
+Departures:
+- autoguidance weakens the pass without the prompt by leaving out blocks. Karras et al. 2024 guide by a smaller, less
+  trained model, which diffusers does not: it is labelled layer drop wherever it is named.
+- pag is applied in all steps, as in diffusers' classic pipelines (the guider's default is the steps from 1 to 20 %).
+- seg: diffusers' guider (0.42) does not count its passes, so it never smooths anything, and it does not see the query
+  layer under a LoRA; `SmoothedEnergy` does both. It takes square images only, as the guider does.
+- mag: the guider's norm fails on latents (B, C, H, W); `MagnitudeAware` flattens them.
+- fdg has two scales: that of low frequencies is the guidance of the sampling, that of high ones by default twice as
+  much, as the paper has it for Stable Diffusion XL.
 """
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import diffusers
 from diffusers import (
-    AutoGuidance,
-    ClassifierFreeGuidance,
+    FrequencyDecoupledGuidance,
     ModelMixin,
-    PerturbedAttentionGuidance,
+    SmoothedEnergyGuidance,
     modular_pipelines,
 )
-from diffusers.hooks import LayerSkipConfig
-from diffusers.models.attention_processor import AttnProcessor2_0
-from diffusers.modular_pipelines import ModularPipelineBlocks
+from diffusers.guiders import MagnitudeAwareGuidance
+from diffusers.guiders.guider_utils import GuiderOutput
+from diffusers.hooks import HookRegistry, LayerSkipConfig
+from diffusers.hooks._helpers import AttentionProcessorRegistry, TransformerBlockRegistry
+from diffusers.hooks.smoothed_energy_guidance_utils import (
+    SmoothedEnergyGuidanceConfig,
+    SmoothedEnergyGuidanceHook,
+)
+from diffusers.models.attention_processor import AttnProcessor2_0, SlicedAttnProcessor
+from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPipelineBlocks
 from diffusers.utils import logging as diffusers_logging
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from core.diffusion import Diffuser, OnStep
+from core.diffusion import Denoise, Diffuser, OnStep
+from core.families import Family, same
+from core.guiders import GUIDERS, check_guidance
 
-SCALES: dict[str, float | None] = {"pag": 3.0, "autoguidance": None, "cfg": None}
-"""Default scale of a kind; None: the guidance of the sampling. cfg is plain classifier-free guidance by the same code."""
+__all__ = ["Guided", "check_guidance", "guider", "hooks", "unlogged"]
+MIDDLE = (7 / 24, 10 / 24)  # which of a transformer's blocks are weakened: Stability AI's 7 to 9 of 24
 
 
 class Guided:
@@ -52,62 +68,113 @@ class Guided:
         return self._diffuser.sample(*args, **{**options, "denoise": self._denoise})
 
     def _denoise(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
-        modular = self.check(guidance)
-        with unlogged():
-            return (self._modular if modular else self._classic)(inputs, guidance, after)
-
-    def check(self, guidance: float) -> bool:
-        """Whether diffusers' guider is used, else the classic pipeline; ValueError where neither has this guidance."""
-        diffuser = self._diffuser
-        embedded = diffuser.embedded  # then there is no unconditional pass
-        # without an unconditional pass the guider leaves the perturbation out, too
-        classic = not diffuser.family.modular or (self.kind == "pag" and (guidance <= 1 or embedded))
-        if self.kind == "autoguidance" and (classic or embedded or (self.guider_scale or guidance) <= 1):
+        if self.kind == "seg" and inputs["height"] != inputs["width"]:
             raise ValueError(
-                f"autoguidance weakens the pass without the prompt, and {diffuser.name} at guidance {guidance:g} has none "
-                "that diffusers can weaken: it needs a modular pipeline (SDXL) and a guidance above 1. Leave it out, or take "
-                "pag."
+                f"seg smooths the attention of square images, and this one has {inputs['width']}x{inputs['height']} pixels: "
+                "take a square, or leave seg out."
             )
-        if not classic:
-            guider(self.kind, self.guider_scale, guidance, diffuser.denoiser, diffuser.family.middle)
-        return not classic
+        denoise = self.check(guidance)
+        with unlogged():
+            return denoise(inputs, guidance, after)
+
+    def check(self, guidance: float) -> Denoise:
+        """How latents are made at this guidance of the sampling; ValueError where diffusers cannot. Changes nothing."""
+        diffuser, kind, name = self._diffuser, GUIDERS[self.kind], self.kind
+        scale = self.guider_scale if kind.number == "guidance_scale" and self.guider_scale else guidance
+        # there is no unconditional pass where guidance is an input of the network, or was left out by distillation
+        distilled = diffuser.embedded or bool(diffuser.pipe.config.get("is_distilled"))
+        modular = bool(diffuser.family.modular) and takes_guider(diffuser.family.modular)
+        none = 0.0 if diffuser.family.original_guidance else 1.0
+        one_pass = distilled or scale <= none
+        if name == "cfg" and (one_pass or not modular):
+            return self._plain
+        # without an unconditional pass the guider leaves the perturbation out, too
+        if name == "pag" and (one_pass or not modular or not self._weakens()):
+            self._pag_pipeline()
+            return self._classic
+        if one_pass:
+            why = "is distilled to do without it" if distilled else f"at guidance {scale:g} has none"
+            raise ValueError(
+                f"{name} works on the pass without the prompt, and {diffuser.name} {why}. Leave {name} out, or take "
+                f"a guidance above {none:g} and a model that is not distilled."
+            )
+        if not modular:
+            raise ValueError(
+                f"{name} needs a modular pipeline with a guider, and diffusers has none for {diffuser.name}. "
+                "Leave it out, or take pag or cfg."
+            )
+        if kind.package and not find_spec(kind.package):
+            raise ValueError(
+                f"{name} needs the package {kind.package}: `pip install {kind.package}`, or leave it out."
+            )
+        if kind.zeroes and diffuser.family.rescaled_guidance:
+            raise ValueError(
+                f"{name} begins with a prediction of zeros, and {diffuser.name} scales predictions to a given norm: leave "
+                f"{name} out."
+            )
+        if kind.maps and diffuser.family.unpack is not same:
+            raise ValueError(
+                f"{name} works on predictions in rows and columns, and {diffuser.name} has a sequence: leave {name} out."
+            )
+        if not self._weakens():
+            raise ValueError(
+                f"{name} weakens blocks of the network, and diffusers cannot weaken those of {diffuser.name}: leave {name} out."
+            )
+        return self._modular
+
+    def _weakens(self) -> bool:
+        """Whether diffusers can weaken the blocks that this guidance weakens; ValueError where there are none."""
+        if not GUIDERS[self.kind].layers:
+            return True
+        middle = self.family.middle
+        return can_weaken(self.kind, stack(self.kind, self.denoiser, middle), middle)
+
+    def _plain(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
+        return self._diffuser._denoise(inputs, self.guider_scale or guidance, after)
 
     def _modular(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
-        blocks = getattr(modular_pipelines, self.family.modular)()
-        for name in [name for name in blocks.sub_blocks if name != "denoise"]:
-            blocks.sub_blocks.pop(name)  # the text is encoded already, and latents are returned
-        loop = blocks.sub_blocks["denoise"].sub_blocks["denoise"].sub_blocks["denoise"]
-        loop.sub_blocks["after_step"] = AfterStep(after)
+        blocks, family = text_to_latents(self.family.modular), self.family
+        size = inputs["height"] // self.scale, inputs["width"] // self.scale
+        denoised: list[Tensor] = []
+
+        def on_step(step: int, steps: int, latents: Tensor) -> None:
+            denoised[:] = [family.unpack(latents, size)]
+            after(step, steps, denoised[0])
+
+        loop = denoise_loop(blocks)
+        loop.sub_blocks["after_step"] = AfterStep(on_step)
         loop.set_progress_bar_config(disable=True)
-        with unhooked(self.denoiser), unsliced(self.denoiser, self.family.middle):
+        with unhooked(self.denoiser), unsliced(self.denoiser, family.middle):
             pipe = blocks.init_pipeline()
             pipe.update_components(
                 vae=self.pipe.vae,
                 scheduler=self.pipe.scheduler,
-                guider=guider(self.kind, self.guider_scale, guidance, self.denoiser, self.family.middle),
-                **{self.family.denoiser: self.denoiser},
+                guider=guider(self.kind, self.guider_scale, guidance, self.denoiser, family),
+                **{family.denoiser: self.denoiser},
             )
-            return pipe(**inputs, output="latents")
+            pipe(**inputs)
+        return denoised[0]
 
     def _classic(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
-        def on_step_end(pipe: Any, step: int, _time: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
-            after(step + 1, pipe.num_timesteps, values["latents"])
-            return {}
-
-        try:
-            auto = diffusers.AutoPipelineForText2Image
-            pipe = auto.from_pipe(self.pipe, enable_pag=True, pag_applied_layers="mid")
-        except ValueError as error:
-            raise ValueError(f"diffusers has no PAG for {self.name}'s pipeline: leave pag out.") from error
-        pipe.set_progress_bar_config(disable=True)
+        classic = copy.copy(self._diffuser)
+        classic.pipe = self._pag_pipeline()
+        classic.pipe.set_progress_bar_config(disable=True)
         processors = dict(self.denoiser.attn_processors)
         try:
-            return pipe(
-                **inputs, guidance_scale=guidance, pag_scale=self.guider_scale, output_type="latent",
-                callback_on_step_end=on_step_end,
-            ).images  # fmt: skip
+            return classic._denoise(inputs | {"pag_scale": self.guider_scale}, guidance, after)
         finally:
             self.denoiser.set_attn_processor(processors)
+
+    def _pag_pipeline(self) -> Any:
+        """The classic PAG pipeline of the diffuser's components; ValueError where diffusers has none."""
+        middle, layers = self.family.middle, "mid"
+        if "." not in middle:
+            layers = [f"{middle}.{i}" for i in weakened(stack("pag", self.denoiser, middle), middle)]
+        auto = diffusers.AutoPipelineForText2Image
+        try:
+            return auto.from_pipe(self.pipe, enable_pag=True, pag_applied_layers=layers)
+        except ValueError as error:
+            raise ValueError(f"diffusers has no PAG for {self.name}'s pipeline: leave pag out.") from error
 
 
 class AfterStep(ModularPipelineBlocks):
@@ -124,36 +191,129 @@ class AfterStep(ModularPipelineBlocks):
         return components, block_state
 
 
-def check_guidance(kind: str, scale: float | None) -> float | None:
-    """The scale of a kind, its default for None; ValueError for an unknown kind or a scale that is not above 0."""
-    if kind not in SCALES:
-        raise ValueError(f"There is no guidance {kind!r}: choose pag or autoguidance.")
-    scale = SCALES[kind] if scale is None else float(scale)
-    if scale is not None and not 0 < scale <= 100:
-        raise ValueError(f"The scale {scale:g} of {kind} is out of range: use a number above 0, up to 100.")
-    return scale
+class SmoothedEnergy(SmoothedEnergyGuidance):
+    """diffusers' guider, with its passes counted and the query layers smoothed also where a LoRA is around them."""
+
+    def prepare_models(self, denoiser: nn.Module) -> None:
+        self._count_prepared += 1
+        if not (self._is_seg_enabled() and self.is_conditional and self._count_prepared > 1):
+            return
+        for name, config in zip(self._seg_layer_hook_names, self.seg_guidance_config, strict=True):
+            for block in (denoiser.get_submodule(config.fqn)[i] for i in config.indices):
+                for attention in self_attentions(block):
+                    registry = HookRegistry.check_if_exists_or_initialize(attention.to_q)
+                    registry.register_hook(SmoothedEnergyGuidanceHook(self.seg_blur_sigma), name)
 
 
-def guider(kind: str, scale: float | None, guidance: float, denoiser: ModelMixin, middle: str) -> Any:
+class MagnitudeAware(MagnitudeAwareGuidance):
+    """diffusers' guider, given flat predictions: torch has no norm over three dimensions."""
+
+    def forward(self, pred_cond: Tensor, pred_uncond: Tensor | None = None) -> GuiderOutput:
+        flat = super().forward(pred_cond.flatten(1), None if pred_uncond is None else pred_uncond.flatten(1))
+        return GuiderOutput(pred=flat.pred.view_as(pred_cond), pred_cond=pred_cond, pred_uncond=pred_uncond)
+
+
+def frequency_decoupled(
+    guidance_scale: float, high_scale: float | None = None, **options: Any
+) -> FrequencyDecoupledGuidance:
+    """diffusers' guider with one scale for the high frequencies and one for the low."""
+    return FrequencyDecoupledGuidance([high_scale or 2 * guidance_scale, guidance_scale], **options)
+
+
+OWN = {
+    "FrequencyDecoupledGuidance": frequency_decoupled,
+    "MagnitudeAwareGuidance": MagnitudeAware,
+    "SmoothedEnergyGuidance": SmoothedEnergy,
+}
+
+
+def guider(kind: str, scale: float | None, guidance: float, denoiser: ModelMixin, family: Family) -> Any:
     """diffusers' guider of a kind."""
-    if kind == "cfg":
-        return ClassifierFreeGuidance(guidance_scale=guidance)
+    row, middle = GUIDERS[kind], family.middle
+    arguments = {"guidance_scale": guidance, **row.options}
+    if family.original_guidance:
+        arguments["use_original_formulation"] = True
+    if scale is not None:
+        arguments[row.number] = scale
+    if row.layers:
+        blocks = weakened(stack(kind, denoiser, middle), middle)
+        if row.weakens:
+            arguments[row.layers] = LayerSkipConfig(indices=blocks, fqn=middle, **row.weakens)
+        else:
+            arguments[row.layers] = SmoothedEnergyGuidanceConfig(indices=blocks, fqn=middle)
+    return OWN.get(row.cls, getattr(diffusers.guiders, row.cls))(**arguments)
+
+
+def stack(kind: str, denoiser: ModelMixin, middle: str) -> nn.ModuleList:
+    """The blocks that `middle` names; ValueError where the network has none."""
+    with suppress(AttributeError):
+        if isinstance(blocks := denoiser.get_submodule(middle), nn.ModuleList):
+            return blocks
+    raise ValueError(
+        f"{kind} works on the attention of the middle block, and this backbone has none there: leave {kind} out."
+    )
+
+
+def weakened(blocks: nn.ModuleList, middle: str) -> list[int]:
+    """Which blocks of a stack are weakened: all of a UNet's middle, a stretch of a stack that is the whole network."""
+    if "." in middle:
+        return list(range(len(blocks)))
+    first = int(MIDDLE[0] * len(blocks))
+    return list(range(first, max(first + 1, int(MIDDLE[1] * len(blocks)))))
+
+
+def self_attentions(block: nn.Module) -> Iterator[nn.Module]:
+    """The attentions of a block that are not to the text alone."""
+    for module in block.modules():
+        if hasattr(module, "to_q") and not getattr(module, "is_cross_attention", False):
+            yield module
+
+
+def can_weaken(kind: str, blocks: nn.ModuleList, middle: str) -> bool:
+    """Whether diffusers (0.42) can weaken these blocks for a kind of guidance."""
+    weakens = GUIDERS[kind].weakens
     try:
-        count = len(denoiser.get_submodule(middle))
-    except AttributeError as error:
-        raise ValueError(
-            f"{kind} works on the attention of the middle block, and this backbone has none there: leave {kind} out."
-        ) from error
-    layers = LayerSkipConfig(indices=list(range(count)), fqn=middle)
-    if kind == "autoguidance":
-        return AutoGuidance(guidance_scale=guidance if scale is None else scale, auto_guidance_config=layers)
-    layers.skip_attention, layers.skip_attention_scores, layers.skip_ff = False, True, False
-    return PerturbedAttentionGuidance(
-        guidance_scale=guidance,
-        perturbed_guidance_scale=scale,
-        perturbed_guidance_start=-1.0,  # the window begins after this share of the steps: 0 would skip the first
-        perturbed_guidance_stop=1.0,
-        perturbed_guidance_config=layers,
+        if weakens.get("skip_attention"):
+            return all(can_skip(type(block)) for block in blocks)
+        for attention in (attention for block in blocks for attention in self_attentions(block)):
+            if not weakens:  # in a transformer, queries of the text must have a layer of their own
+                if "." not in middle and not hasattr(attention, "add_q_proj"):
+                    return False
+            elif not isinstance(attention.processor, SlicedAttnProcessor):  # `unsliced` replaces it
+                AttentionProcessorRegistry.get(type(attention.processor))
+    except ValueError:
+        return False
+    return True
+
+
+def can_skip(block: type[nn.Module]) -> bool:
+    """Whether a skipped block returns what it would: the states of the image, before those of the text if it has any."""
+    returned = TransformerBlockRegistry.get(block)
+    named = "hidden_states" in inspect.signature(block.forward).parameters
+    return named and returned.return_encoder_hidden_states_index != 0
+
+
+def text_to_latents(modular: str) -> Any:
+    """The blocks of a modular pipeline that make latents of encoded text, the loop over the steps being the last."""
+    blocks = getattr(modular_pipelines, modular)().get_workflow("text2image")
+    names, loop = list(blocks.sub_blocks), denoise_loop(blocks)
+    last = next(at for at, name in enumerate(names) if blocks.sub_blocks[name] is loop)
+    for at, name in enumerate(names):
+        if at > last or not name.startswith("denoise"):
+            blocks.sub_blocks.pop(name)
+    return blocks
+
+
+@cache
+def takes_guider(modular: str) -> bool:
+    """Whether a modular pipeline has a guider; one whose guidance is an input of the network has none."""
+    return any(part.name == "guider" for part in denoise_loop(text_to_latents(modular)).expected_components)
+
+
+def denoise_loop(blocks: Any) -> LoopSequentialPipelineBlocks:
+    """The loop over the steps among these blocks."""
+    return next(
+        block for block in blocks.sub_blocks.values() if isinstance(block, LoopSequentialPipelineBlocks)
     )
 
 
@@ -173,18 +333,16 @@ def unlogged() -> Iterator[None]:
 
 @contextmanager
 def unsliced(denoiser: ModelMixin, middle: str) -> Iterator[None]:
-    """Set the middle block's attention processors to torch's own, the only ones that the guider's PAG perturbs."""
-    before = dict(denoiser.attn_processors)
-    denoiser.set_attn_processor(
-        {
-            name: AttnProcessor2_0() if name.startswith(middle) else processor
-            for name, processor in before.items()
-        }
-    )
+    """Set sliced attention processors of the middle blocks to torch's own, as guiders know no others of that kind."""
+    before = dict(getattr(denoiser, "attn_processors", {}))
+    sliced = [n for n, p in before.items() if n.startswith(middle) and isinstance(p, SlicedAttnProcessor)]
+    if sliced:
+        denoiser.set_attn_processor(before | {name: AttnProcessor2_0() for name in sliced})
     try:
         yield
     finally:
-        denoiser.set_attn_processor(before)
+        if sliced:
+            denoiser.set_attn_processor(before)
 
 
 @contextmanager

@@ -16,9 +16,11 @@ import torch
 
 from core.checkpoint import CheckpointError, verify
 from core.families import ORDINARY, ModelError, Sampling, check_prediction, family_of
+from core.quantize import FP8, NONE, check_quantization, quantization_arguments, store_in_fp8
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-OFFLOADS = ("none", "model", "sequential")
+OFFLOADS = ("none", "model", "group", "sequential")
+COMPILE: dict[str, Any] = {}  # arguments of torch.compile
 
 
 def load_pipeline(
@@ -29,11 +31,18 @@ def load_pipeline(
     variant: str | None = None,
     offload: str = "none",
     slicing: bool = False,
+    vae_slicing: bool = False,
+    vae_tiling: bool = False,
+    quantize: str = NONE,
+    compile_blocks: bool = False,
 ) -> tuple[Any, str]:
     """Load a pipeline, and the revision of its weights: a folder's digest, or the commit of a model of the hub.
 
-    offload: "model" keeps one component at a time on the device, "sequential" one layer at a time. slicing: attention
-    and autoencoder work on slices and tiles: slower, in less memory.
+    offload: "model" keeps one component at a time on the device, "sequential" one layer at a time, "group" the next layer
+    as well, which is copied while one computes. slicing: attention and autoencoder work on slices and tiles: slower, in
+    less memory. vae_slicing, vae_tiling: the autoencoder alone works image by image, and in tiles. quantize: how the
+    denoiser's weights are kept (core.quantize). compile_blocks: compile the denoiser's repeated blocks when they are first
+    called.
     """
     if dtype not in DTYPES.values():
         raise ModelError(f"The model cannot work in {dtype}: take one of {', '.join(DTYPES)}.")
@@ -44,6 +53,7 @@ def load_pipeline(
             f"The offload {offload!r} brings parts of the model to a GPU when they are needed, and this works on the "
             "CPU: set STUDIO_OFFLOAD to none."
         )
+    check_quantization(quantize, device)
     if revision and Path(source).is_dir():
         raise ModelError(
             f"The model at '{source}' is a folder, which has no revision {revision[:40]!r}: leave STUDIO_REVISION "
@@ -59,19 +69,29 @@ def load_pipeline(
         }
         if "requires_safety_checker" in index:
             unused["requires_safety_checker"] = False
+        named_class = str((index.get(family.denoiser) or ["", ""])[1])
+        quantized = quantization_arguments(
+            quantize, dtype, family.denoiser, named_class, source, commit or revision
+        )
         pipe = DiffusionPipeline.from_pretrained(
             str(source),
             dtype={"default": dtype, "vae": torch.float32},
             revision=commit or revision,  # a branch may move during the download
             variant=variant,
             **unused,
+            **quantized,
         )
         for name in family.processors:
             pipe.register_modules(**{name: tokenizer_of(source, name, commit or revision)})
         check_prediction(family, pipe.scheduler.config)
         if not upcast(pipe.vae):
             torch.nn.Module.to(pipe.vae, dtype=dtype)  # diffusers' own `to` warns needlessly
-        place(pipe, device, offload, slicing)
+        denoiser = getattr(pipe, family.denoiser)
+        if quantize == FP8:
+            store_in_fp8(denoiser)
+        place(pipe, device, offload, slicing, vae_slicing, vae_tiling)
+        if compile_blocks:
+            compile_repeated(denoiser)
     except ModelError:
         raise
     except Exception as error:
@@ -94,18 +114,48 @@ def tokenizer_of(source: str | Path, name: str, revision: str | None) -> Any:
     return AutoTokenizer.from_pretrained(str(source), subfolder=name, revision=revision)
 
 
-def place(pipe: Any, device: str | torch.device, offload: str, slicing: bool) -> None:
-    """Move the pipeline to its device."""
+def place(
+    pipe: Any,
+    device: str | torch.device,
+    offload: str,
+    slicing: bool,
+    vae_slicing: bool = False,
+    vae_tiling: bool = False,
+) -> None:
+    """Move the pipeline to its device, after it was told in which pieces to work."""
     if slicing:
         pipe.enable_attention_slicing("max")  # one head at a time; "auto" fails with a single head
-        pipe.vae.enable_slicing()
-        pipe.vae.enable_tiling()
+    for wanted, way in ((slicing or vae_slicing, "slicing"), (slicing or vae_tiling, "tiling")):
+        if not wanted:
+            continue
+        try:
+            getattr(pipe.vae, f"enable_{way}")()
+        except (AttributeError, NotImplementedError) as error:
+            raise ModelError(
+                f"The autoencoder {type(pipe.vae).__name__} has no {way}: set STUDIO_SLICING and STUDIO_VAE_{way.upper()} to no."
+            ) from error
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
+    elif offload == "group":
+        pipe.enable_group_offload(
+            onload_device=torch.device(device),
+            offload_type="leaf_level",
+            use_stream=torch.device(device).type == "cuda",
+        )
     elif offload == "sequential":
         pipe.enable_sequential_cpu_offload(device=device)
     else:
         pipe.to(device)
+
+
+def compile_repeated(denoiser: Any) -> None:
+    """Compile the blocks that a denoiser repeats, when they are first called; ModelError where it repeats none."""
+    try:
+        denoiser.compile_repeated_blocks(**COMPILE)
+    except ValueError as error:
+        raise ModelError(
+            f"{type(denoiser).__name__} names no blocks that repeat, so they cannot be compiled: set STUDIO_COMPILE to no."
+        ) from error
 
 
 def upcast(vae: Any) -> bool:

@@ -13,7 +13,7 @@ from studio.access.places import shortened
 log = logging.getLogger("studio")
 MEMORY = (
     "There is not enough memory for this. Make fewer images at a time (STUDIO_BATCH, fewer seeds) or smaller ones "
-    "(STUDIO_SIZE), or set STUDIO_DTYPE=float16, STUDIO_SLICING=yes or STUDIO_OFFLOAD=model."
+    "(STUDIO_SIZE), or set STUDIO_DTYPE=float16, STUDIO_SLICING=yes, STUDIO_QUANTIZE=fp8 or STUDIO_OFFLOAD=model."
 )
 OURS = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
 

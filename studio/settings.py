@@ -77,6 +77,21 @@ def _folder(variable: str, text: str) -> Path:
     return ROOT / text if text in _defaults else Path(text).expanduser().absolute()
 
 
+def _quantization(variable: str, text: str) -> str:
+    """A name of core.quantize, or the absolute path of a .gguf file."""
+    if text == "none":  # torch takes long to import
+        return text
+    from core.quantize import NAMES, is_gguf
+
+    if is_gguf(text):
+        return str(_folder(variable, text))
+    if text not in NAMES:
+        raise ValueError(
+            f"{variable} is {text[:40]!r}: set it to {', '.join(NAMES)} or the path of a .gguf file."
+        )
+    return text
+
+
 def _model(variable: str, text: str) -> str:
     """The absolute path of a folder that exists or can only be meant as one, else a hub id unchanged."""
     folder = _folder(variable, text)
@@ -197,11 +212,27 @@ class Settings:
     guidance: str = _setting("auto", "guidance likewise: auto or 0 (none) to 20", _auto(_guidance))
     offload: str = _setting(
         "none",
-        "parts of the backbone that wait outside the GPU: none, model (one at a time is there) or sequential",
-        _one_of("none", "model", "sequential"),
+        "parts of the backbone that wait outside the GPU: none, model (one at a time is there), group (layers that are copied ahead) or sequential (a layer at a time)",
+        _one_of("none", "model", "group", "sequential"),
+    )
+    quantize: str = _setting(
+        "none",
+        "the denoiser's weights in fewer bits: none, fp8, torchao-int8, quanto-int8, bnb-int8, bnb-nf4 or a .gguf file of them",
+        _quantization,
+    )
+    compile: str = _setting(
+        "no",
+        "yes: the blocks that the denoiser repeats are compiled at their first call; not on ZeroGPU",
+        _one_of("no", "yes"),
     )
     slicing: str = _setting(
         "no", "yes: attention and autoencoder in slices, slower and in less memory", _one_of("no", "yes")
+    )
+    vae_slicing: str = _setting(
+        "no", "yes: the autoencoder alone decodes image by image", _one_of("no", "yes")
+    )
+    vae_tiling: str = _setting(
+        "no", "yes: the autoencoder alone decodes in tiles, whose seams may show", _one_of("no", "yes")
     )
     gold_every: int = _setting(
         "10",

@@ -25,6 +25,7 @@ from core.evaluation.choosing import (
     weights_digest,
     whole,
 )
+from core.guiders import GUIDERS, check_guidance
 from core.noise import Shape, check_strength, second
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and is not needed to name methods
@@ -109,16 +110,15 @@ class BestOf(Method):
 
 
 class Guidance(Wrapper):
-    """The base, denoised under another guidance than classifier-free guidance alone: pag or autoguidance (core.guidance)."""
+    """The base, denoised under another guidance than that of the pipeline: a kind of core.guiders."""
 
     def __init__(self, kind: str, scale: float | None = None, base: Method | None = None) -> None:
-        from core.guidance import check_guidance
-
         self.kind, self.scale = kind, check_guidance(kind, scale)
         if base and any(isinstance(inner, Guidance) for inner in around(base)):
             raise ValueError(f"{kind} and {base.name} are both guidance: take one of them.")
         name = kind if scale is None else f"{kind}-{scale:g}"
-        super().__init__(f"{name} (layer drop)" if kind == "autoguidance" else name, base)
+        note = GUIDERS[kind].note
+        super().__init__(f"{name} ({note})" if note else name, base)
 
     @property
     def change(self) -> str:

@@ -31,7 +31,7 @@ def start_grid(
     who: str,
     seeds: Annotated[str, 'the rows, such as "1-16" or "7, 9"'] = "1-8",
     methods: Annotated[
-        str, "the columns: none, projected, projected:RUN, pag, autoguidance, lora, ... with commas between"
+        str, "the columns: none, projected, projected:RUN, pag, apg-7, lora, ... with commas between"
     ] = "none,projected",
     strengths: Annotated[str, 'of what is projected, such as "0,0.5,1"'] = "1",
     guidance: Annotated[str, 'values such as "3,5,7"; empty for the model\'s own'] = "",

@@ -37,6 +37,7 @@ from core.checkpoint import CheckpointError
 from core.diffusion import Diffuser
 from core.evaluation.base import Method, Start
 from core.evaluation.base import Settings as Sampling
+from core.guiders import GUIDERS
 from core.loading import out_of_memory
 from core.scoring.endpoint import Unanswered
 from core.training.loop import Stopped
@@ -63,7 +64,6 @@ __all__ = ["MAX_CELLS", "Cell", "GridRequest", "GridView", "Grids", "Variant", "
 
 log = logging.getLogger("studio")
 Place = tuple[int, Variant]  # a cell's seed and variant
-GUIDED = ("pag", "autoguidance")  # methods that not every backbone has
 PROMPT_SET = "seeds"  # of the samples that grids make
 UNFINISHED = ("queued", "running")
 STOPPED = "Stopped; the finished images are kept. Resume it at any time."
@@ -456,7 +456,7 @@ class Grids:
         """The choices of methods for `check_grid`: [(label, value)]. Loads nothing."""
         methods = [("none", "none"), *self._learned("projector", "projected"), *self._choices()]
         diffuser = self.models.loaded_diffuser
-        for name in GUIDED:
+        for name in GUIDERS:
             if diffuser is None or self._can_be_guided(diffuser, name):
                 methods += [(name, name), (f"{name} + projected", f"{name}+projected")]
         return methods + self._learned("lora", "lora")

@@ -22,6 +22,7 @@ from core.evaluation.methods import (
     projected,
     tuned,
 )
+from core.guiders import GUIDERS
 from studio.images.models import Models
 from studio.numbers import real, shown, whole
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from studio.studio import Studio
 
 NAMES = (
-    "none, projected, projected-STRENGTH, best-of-N, best-noise-of-N, best-noise-of-N-by-reward, pag, pag-SCALE, "
-    "autoguidance, autoguidance-SCALE, lora"
+    "none, projected, projected-STRENGTH, best-of-N, best-noise-of-N, best-noise-of-N-by-reward, lora, "
+    f"{', '.join(GUIDERS)} (guidance, also with a number: pag-3)"
 )
 MOST = 1000  # images or noises to choose from
 NOISE, BY_REWARD = "best-noise-of", "best-noise-by-reward"  # parts that choose among noises
@@ -39,9 +40,9 @@ CHOOSING = (NOISE, BY_REWARD)
 TEACHER, REWARD = "the backbone's first prediction and the reader", "the reward model"  # what chooses
 # how parts are nested, the outermost first; two of one rank in the order of the name
 RANKS = {
-    "best-of": 0, "lora": 1, "pag": 2, "autoguidance": 2, NOISE: 3, BY_REWARD: 3, "projected": 3, "none": 4,
+    "best-of": 0, "lora": 1, **dict.fromkeys(GUIDERS, 2), NOISE: 3, BY_REWARD: 3, "projected": 3, "none": 4,
 }  # fmt: skip
-PART = re.compile(r"(best-noise-of|best-of|lora|pag|autoguidance|projected|none)(?:-([0-9.]+))?(-by-reward)?")
+PART = re.compile(rf"({'|'.join(name for name in RANKS if name != BY_REWARD)})(?:-([0-9.]+))?(-by-reward)?")
 
 
 def build(studio: Studio, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
@@ -129,7 +130,7 @@ class Makers:
         if part in CHOOSING:
             name = named(part, number) if part == BY_REWARD else ""
             return best_noise_of(whole("number of noises", number, 1, MOST), self.chooser(part), base, name)
-        if part in ("pag", "autoguidance"):
+        if part in GUIDERS:
             return guided(part, None if number is None else real("scale", number, 0, 100), base)
         return tuned(self.model("lora"), base=base) if part == "lora" else none()
 

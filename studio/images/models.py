@@ -25,6 +25,7 @@ from core.scoring.endpoint import EndpointScorer
 from core.scoring.vlm import VLMScorer
 from data.store import Store
 from studio.access.places import shortened
+from studio.images.gpu import apart
 from studio.settings import Settings, is_address
 
 SHIPPED = "shipped"
@@ -102,11 +103,15 @@ class Models:
             if self._diffuser is None:
                 libraries()
                 settings = self.settings
+                if settings.compile == "yes" and apart():
+                    raise ValueError("ZeroGPU cannot compile models: set STUDIO_COMPILE to no.")
                 _need("The diffusion model", settings.backbone, "diffuser", "STUDIO_BACKBONE")
                 self._diffuser = Diffuser.load(
                     settings.backbone, self.device, self.dtype, revision=settings.revision or None,
-                    variant=settings.variant or None, offload=settings.offload, slicing=settings.slicing == "yes",
-                    size=settings.sides,
+                    variant=settings.variant or None, size=settings.sides, offload=settings.offload,
+                    quantize=settings.quantize, slicing=settings.slicing == "yes",
+                    vae_slicing=settings.vae_slicing == "yes", vae_tiling=settings.vae_tiling == "yes",
+                    compile_blocks=settings.compile == "yes",
                 )  # fmt: skip
             return self._diffuser
 

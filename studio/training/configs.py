@@ -149,7 +149,7 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
         "strength": Field(1.0, (0.0, 1.0), "of the projection"),
         "best_of": Field(8, (1, 16), "best of 2, 4, ... up to this many by the scorer; 1 leaves it out"),
         "methods": Field(
-            "", (), "more of them, with commas: pag, autoguidance, lora, best-noise-of-8, pag+projected, ..."
+            "", (), "more of them, with commas: pag, apg-7, lora, best-noise-of-8, pag+projected, ..."
         ),
         "best_noise": Field(
             0, (0, 64), "best of so many noises by the reward model's teacher, or by itself; 0 leaves it out"

@@ -311,7 +311,7 @@ def test_a_bad_folder_raises_a_model_error_with_a_sentence(folders, tmp_path, wh
         ({"dtype": torch.int8}, "float32, float16, bfloat16"),
         ({"offload": "model"}, "set STUDIO_OFFLOAD to none"),
         ({"offload": "sequential"}, "works on the CPU"),
-        ({"offload": "some"}, "none, model, sequential"),
+        ({"offload": "some"}, "none, model, group, sequential"),
         ({"revision": "v1"}, "a folder, which has no revision"),
     ],
 )
@@ -323,11 +323,14 @@ def test_a_wrong_option_is_refused_with_a_sentence(folders, options, says):
 def test_offload_is_left_to_the_pipeline_and_the_work_is_done_on_the_gpu():
     """The pipeline is a fake that records what it is told, for there is no GPU here."""
     pipe = Mock()
-    for offload in ("none", "model", "sequential"):
+    for offload in ("none", "model", "group", "sequential"):
         loading.place(pipe, "cuda:1", offload, False)
     assert pipe.mock_calls == [
         call.to("cuda:1"),
         call.enable_model_cpu_offload(device="cuda:1"),
+        call.enable_group_offload(
+            onload_device=torch.device("cuda:1"), offload_type="leaf_level", use_stream=True
+        ),
         call.enable_sequential_cpu_offload(device="cuda:1"),
     ]
 

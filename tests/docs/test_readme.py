@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from sqlite_utils import Database
 
+from core.guiders import GUIDERS
 from core.networks.projector import NoiseProjector
 from data.prompts.public import SETS
 from data.store.schema import APPEND_ONLY, migrations
@@ -177,6 +178,8 @@ def test_settings_formats_prompt_sets_experiments_and_kinds_of_training_are_thos
     }
     known = {name: (of.title, of.source.partition(",")[0], of.licence) for name, of in SETS.items()}
     assert list(sets) == list(known) and sets == known
+    guiders = [(code(name)[0], paper) for name, _, paper, *_ in table("core/README.md", "### Guidance")]
+    assert guiders == [(n, f"[{g.paper}](https://arxiv.org/abs/{g.paper})") for n, g in GUIDERS.items()]
     experiments = [code(name)[0] for name, *_ in table("core/README.md", "### The paper's experiments")]
     assert sorted(experiments) == sorted(EXPERIMENTS)
     assert [name for name in (*FIELDS, *EVALUATIONS) if not re.search(rf"\b{name}\b", WHOLE)] == []

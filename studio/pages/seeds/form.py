@@ -70,8 +70,8 @@ def build(studio: Studio) -> Form:
             multiselect=True,
             allow_custom_value=True,
             label="Ways to make each image",
-            info="The columns. pag and autoguidance steer away from a weakened copy of the model: attention blurred, or "
-            "layers left out. Others can be written: pag-4.",
+            info="The columns. The short names from cfg to seg are kinds of guidance; pag, seg, slg and autoguidance steer "
+            "away from a weakened copy of the model. Others can be written: pag-4, cfg-7+projected.",
             scale=5,
             min_width=300,
         )
