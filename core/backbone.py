@@ -46,12 +46,13 @@ class Backbone:
     steps: int = 0  # default sampling steps
 
     @classmethod
-    def of(cls, diffuser: Diffuser) -> Backbone:
-        """The facts of a loaded diffuser."""
+    def of(cls, diffuser: Diffuser, readable: bool = True) -> Backbone:
+        """The facts of a loaded diffuser. readable: whether this process can read its weights."""
         height, width = diffuser.size
         prediction = diffuser.pipe.scheduler.config.get("prediction_type") or diffuser.family.predictions[0]
+        text = fingerprint(diffuser.text_encoders) if readable else ""
         return cls(
-            diffuser.family.name, diffuser.name[-200:], diffuser.revision, fingerprint(diffuser.text_encoders),
+            diffuser.family.name, diffuser.name[-200:], diffuser.revision, text,
             diffuser.channels, diffuser.text_width, height, width, str(prediction), diffuser.default_steps,
         )  # fmt: skip
 

@@ -57,7 +57,7 @@ def fit(job: Job, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         note = joined(note, contradictions(rows), left_open(left_out))
         return {"fitted": False, "better": False, "kinds": [], "note": note, "left_out": left_out}
     model = Calibrator.fit([row_of(row) for row in rows], version, job.config["seed"])
-    model.save(job.folder / "calibrator")
+    model.save(job.folder / "calibrator", job.studio.models.backbone().meta())
     report = model.report
     kinds = [k for k, r in report["by_kind"].items() if r["calibrated"]["log_loss"] <= r["raw"]["log_loss"]]
     change = report["log_loss_change"]
