@@ -5,9 +5,6 @@ on the way asks which one it has.
 """
 
 import dataclasses
-import multiprocessing
-import pickle
-import types
 
 import numpy as np
 import pytest
@@ -15,19 +12,16 @@ import torch
 from PIL import Image
 
 from core import checkpoint
+from core.backbone import Backbone
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from data.prompts import load
 from studio.errors import sentence
 from studio.experiments import report_of
-from studio.images import gpu
-from studio.images.making import Making
-from studio.images.scoring import Scoring
 from studio.studio import Studio, check_request
 from studio.training.datasets import replay_of
 from studio.training.replay import gather
 from tests import backbones, tiny
-from tests.forked import forked
 from tests.tiny import change_settings
 
 SQUARE, WIDE = "auto", "96x64"
@@ -61,6 +55,8 @@ def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, siz
     assert run["state"] == "done" and metrics["labels"]["vlm"] > 0 and metrics["labels"]["simulated"] > 0
     sampling = metrics["heldout"]["sampling"]
     assert sampling["steps"] == run["config"]["steps"] == 2 and sampling["guidance"] == guidance
+    trained = [Backbone.read(studio.runs.folder(run["id"]) / part) for part in ("reward", "projector")]
+    assert trained == [studio.models.backbone()] * 2
     studio.runs.promote(run["id"], "Ann", force=True)
     update = last(studio, "a red circle above a blue square", "1, 2", **studio.models.sampling())
     assert update.stage == "done" and [pair.seed for pair in update.pairs] == [1, 2]
@@ -152,29 +148,6 @@ def test_a_lack_of_memory_names_the_settings_to_lower_also_from_inside_the_pipel
     assert last(studio, "a red circle", 1, 1).stage == "done"
 
 
-def fake_spaces(calls):
-    """What the package `spaces` does on a ZeroGPU Space, which is nowhere else: the function runs in a forked process,
-    and what goes there and comes back is pickled."""
-
-    def lend(duration):
-        def decorate(task):
-            def call(*given):
-                calls.append((task.__name__, duration))
-                ours, theirs = multiprocessing.Pipe()
-                packed = pickle.dumps(given)
-                child = forked(lambda: theirs.send_bytes(pickle.dumps(task(*pickle.loads(packed)))))
-                assert ours.poll(60), "the forked process does not answer"
-                found = pickle.loads(ours.recv_bytes())
-                child.join()
-                return found
-
-            return call
-
-        return decorate
-
-    return types.SimpleNamespace(GPU=lend)
-
-
 def test_what_a_backbone_cannot_have_is_left_out_of_the_comparison_with_the_reason(studio_on):
     studio = studio_on("sd15")
     methods = "pag,autoguidance,lora,best-of-2,pag+lora,best-of-2+autoguidance"
@@ -242,27 +215,3 @@ def test_a_projector_of_another_backbone_is_a_sentence_and_one_can_be_begun_afre
     change_settings(studio, projector=backbone_folders / "sdxl" / "projector")
     update = last(studio, "a red circle", 1, 1)
     assert update.stage == "done" and update.pairs[0].projected is None and "start=fresh" in update.message
-
-
-def test_on_a_zerogpu_space_images_are_made_and_scored_in_a_process_that_has_the_gpu(studio_on, monkeypatch):
-    studio = studio_on("turbo")
-    request = check_request("a red circle", "1, 2", **studio.models.sampling())
-    here = list(studio.comparison.compare(request))[-1].pairs
-    calls = []
-    monkeypatch.setattr(gpu, "spaces", fake_spaces(calls))
-    assert not gpu.apart()
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    for owner, name, seconds in ((Making, "_make_apart", 120), (Scoring, "_read_apart", 60)):
-        monkeypatch.setattr(owner, name, gpu.on_gpu(seconds)(getattr(owner, name)))
-    other = studio_on("turbo", home=studio.settings.home / "other")
-    other.models._diffuser, other.models._scorer = studio.models._diffuser, studio.models._scorer
-    updates = list(other.comparison.compare(request))
-    assert [u.stage for u in updates] == ["encode", "denoise", "decode", "score", "done"]
-    assert calls == [("_make_apart", 120), ("_read_apart", 60)]
-    for mine, theirs in zip(here, updates[-1].pairs, strict=True):
-        assert np.array_equal(pixels(mine.none), pixels(theirs.none))
-        assert np.array_equal(pixels(mine.projected), pixels(theirs.projected))
-        assert mine.none.total == pytest.approx(theirs.none.total, abs=1e-4)
-    monkeypatch.setattr(Making, "_make_here", lambda *_: 1 / 0)
-    with pytest.raises(ValueError, match="Something went wrong"):
-        other.collecting.collect(["a blue square"], 1)
