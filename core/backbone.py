@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +63,8 @@ class Backbone:
         kept = meta.get(META) if isinstance(meta, dict) else None
         if not isinstance(kept, dict):  # the meta of a LoRA of an earlier version has the name alone
             return cls()
-        values = {field.name: kept.get(field.name) for field in fields(cls)}
-        unknown = asdict(cls())
-        return cls(**{name: v for name, v in values.items() if type(v) is type(unknown[name])})
+        unknown: dict[str, Any] = asdict(cls())
+        return cls(**{name: kept[name] for name, v in unknown.items() if type(kept.get(name)) is type(v)})
 
     def meta(self) -> dict[str, Any]:
         """The facts as an entry of a manifest's meta."""
