@@ -95,7 +95,7 @@ def projector(job: Job) -> Result:
 
 def calibrator(job: Job) -> Result:
     """The calibrator of the corrections, and its result on corrections that it did not see."""
-    result = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]))
+    result = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"], partial(about, job)))
     if not result["fitted"]:
         raise ValueError(result["note"])
     return _done(job, "calibrator", result)
@@ -105,7 +105,7 @@ def cycle(job: Job) -> Result:
     """The whole loop: corrections -> calibrator -> reward model -> projector -> held-out result before and after."""
     studio, config = job.studio, job.config
     replay, note = replay_of(studio)
-    taught = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]))
+    taught = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"], partial(about, job)))
     use = taught["fitted"] and taught["better"] and config["calibrated"]
     snapshot = job.run["labels"]
     if use:
