@@ -112,8 +112,9 @@ class Studio:
                 time.sleep(pause)
 
     def status(self) -> dict[str, Any]:
-        """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '', reward,
-        reward_problem, device, samples, scored, corrections, training: run id | None}. Loads nothing."""
+        """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '' (why there is
+        none), projector_warning: sentence | '' (it was trained for another backbone), reward, reward_problem,
+        reward_warning, device, samples, scored, corrections, training: run id | None}. Loads nothing."""
         running = self.store.runs.find(state="running", limit=1)
         status: dict[str, Any] = {
             "ready": self.ready,
@@ -129,10 +130,18 @@ class Studio:
         for kind in ("projector", "reward"):
             if self.ready:
                 using = self.models.using(kind)
-                status |= {kind: using.name, f"{kind}_problem": using.problem}
+                status |= {
+                    kind: using.name,
+                    f"{kind}_problem": using.problem,
+                    f"{kind}_warning": using.warning,
+                }
             else:
                 run = self.store.runs.promoted(kind)
-                status |= {kind: run["id"] if run else "shipped", f"{kind}_problem": ""}
+                status |= {
+                    kind: run["id"] if run else "shipped",
+                    f"{kind}_problem": "",
+                    f"{kind}_warning": "",
+                }
         return status
 
 

@@ -13,9 +13,10 @@ trained one rearranges noise rather than amplifying it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,9 @@ from core.networks.blocks import ResBlock, evaluating
 from core.networks.trunk import Trunk, check_inputs, trim, unpatch
 from core.noise import blend, check_seeds, check_strength, draw, second
 from core.words import check_prompt
+
+if TYPE_CHECKING:
+    from core.diffusion import Diffuser
 
 
 @dataclass
@@ -132,6 +136,9 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         img2img pipeline's `latents=` are noised already: `pipe.scheduler.add_noise(image_latents, latents, t)`. A sampler
         that draws noise at every step (ancestral, LCM, SDE) draws it from the pipeline's `generator=`: pass
         `core.noise.third(seeds, latents.shape[1:])`. A generator of the seed itself would draw the initial noise again.
+
+        A pipeline of other shapes than the projector was trained for is a ValueError, another one of the same shapes a
+        warning.
         """
         from core.diffusion import Diffuser  # here: the networks can be used without a pipeline
 
@@ -147,6 +154,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         shape = diffuser.latent_shape(height, width)
         noise = draw(seeds, shape)
         if check_strength(strength) > 0:
+            self._check_backbone(diffuser)
             device = next(self.parameters()).device
             with evaluating(self, *diffuser.text_encoders):
                 try:
@@ -160,6 +168,18 @@ class NoiseProjector(ModelMixin, ConfigMixin):
                 )
                 noise = self.project(noise.to(device), hidden, mask, xi, strength)
         return diffuser.to_pipeline(noise)
+
+    def _check_backbone(self, diffuser: Diffuser) -> None:
+        """ValueError for a backbone of other shapes; a warning for another one than the projector was trained for, as the
+        manifest says in the folder that it was loaded from."""
+        from core.backbone import Backbone
+
+        folder = self.config.get("_name_or_path")
+        backbone, trained_for = Backbone.of(diffuser), Backbone.read(folder) if folder else Backbone()
+        if refused := backbone.refused(trained_for, self.config):
+            raise ValueError(refused)
+        if warning := backbone.warning(trained_for):
+            warnings.warn(warning, stacklevel=3)
 
 
 def rematch(x: Tensor, noise: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ grouped by prompt. The loss is convex.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
 from pathlib import Path
@@ -229,15 +229,15 @@ class Calibrator:
         hidden = None if hidden is None else np.asarray(hidden, np.float64)
         return _predict(_bases(_logs(p)), self.encoder(hidden, kinds), self.weights).astype(np.float32)
 
-    def save(self, folder: Path | str) -> dict[str, Any]:
-        """Save as a checkpoint; returns its manifest."""
+    def save(self, folder: Path | str, meta: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Save as a checkpoint, with further entries of its manifest's meta; returns the manifest."""
         arrays = {
             "weights": self.weights, "mean": self.encoder.mean, "scale": self.encoder.scale,
             "parts": self.encoder.components,
         }  # fmt: skip
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        meta = {"report": self.report, "scorer": self.scorer}
-        return checkpoint.save(tensors, folder, meta, kind="Calibrator")
+        about = {**(meta or {}), "report": self.report, "scorer": self.scorer}
+        return checkpoint.save(tensors, folder, about, kind="Calibrator")
 
     @classmethod
     def load(cls, folder: Path | str) -> Calibrator:

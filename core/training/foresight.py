@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core import checkpoint
 from core.adapter import KIND, check_loaded, takes_adapters
+from core.backbone import Backbone
 from core.diffusion import Diffuser, Text
 from core.foresight import Foresight
 from core.training.data import RewardData
@@ -90,7 +91,7 @@ def train_foresight(
         if result.stopped:
             return result, {}
         after = foreseen(foresight, held, held_text, config.batch)
-        about = {"backbone": diffuser.name, "backbone_revision": diffuser.revision, "rank": config.rank}
+        about = {"backbone_revision": diffuser.revision, "rank": config.rank} | Backbone.of(diffuser).meta()
         checkpoint.save(Layers(diffuser), out, about, kind=KIND)
     return result, {"before": before, "after": after}
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from core import checkpoint
 from core.adapter import KIND, WEIGHTS, Adapter, check_loaded
+from core.backbone import Backbone
 from core.diffusion import Diffuser, Text
 from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
 
@@ -123,7 +124,7 @@ def train_lora(
         )
         if result.stopped:
             return result, {}
-        about = {"backbone": diffuser.name, "backbone_revision": diffuser.revision, "rank": config.rank}
+        about = {"backbone_revision": diffuser.revision, "rank": config.rank} | Backbone.of(diffuser).meta()
         checkpoint.save(Layers(diffuser), out, {**about, **(meta or {})}, kind=KIND)
         return result, {"before": before, "after": measured()}
 

@@ -38,6 +38,7 @@ from studio.settings import Settings
 log = logging.getLogger("studio")
 FIRST = 2.0  # seconds that the first request waits for the first figures
 REST = 60.0  # seconds between two searches for samples that lack a figure
+FORESEEN = 0.2  # seconds that a GPU is asked for an image's figures
 MOST = 10_000_000
 
 
@@ -80,8 +81,14 @@ class Foreseeing:
                 on_progress(looked, len(ids))
         return {"compared": compared, "left_out": looked - compared, "missing": len(lacking) - looked}
 
-    @gpu.on_gpu(seconds=60)
-    def _foresee_apart(self, ids: list[str]) -> dict[str, tuple[float, float, str]]:
+    def _seconds(self, ids: list[str]) -> float:
+        """How long a GPU is asked for to foresee samples."""
+        return gpu.START + FORESEEN * len(ids)
+
+    @gpu.on_gpu(_seconds)
+    def _foresee_apart(
+        self, ids: list[str], *, say: gpu.Say = gpu.unheard, stop: gpu.Asked = gpu.never
+    ) -> dict[str, tuple[float, float, str]]:
         """`_figures` in the process that has the GPU."""
         return self._figures(ids)
 

@@ -32,7 +32,7 @@ from studio.experiments.parts import Cell, Part
 from studio.images.prompts import seeds_for
 from studio.training.heldout import judge_of
 from studio.training.runs import Job
-from studio.training.stages import used_model
+from studio.training.stages import about, used_model
 
 if TYPE_CHECKING:
     from core.networks.projector import NoiseProjector
@@ -185,7 +185,7 @@ def trained_projector(
     )  # fmt: skip
     if result.fit.stopped:
         raise Stopped
-    checkpoint.save(model, job.folder / name, {"run": job.run["id"], **meta})
+    checkpoint.save(model, job.folder / name, about(job) | dict(meta))
     return {"metrics": result.metrics, "seconds": round(time.monotonic() - began, 1)}
 
 

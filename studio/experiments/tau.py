@@ -36,7 +36,7 @@ from studio.experiments.parts import WHOLE, Part, clear, compared, few, figure, 
 from studio.images.prompts import seeds_for
 from studio.training.datasets import texts_for
 from studio.training.runs import Job
-from studio.training.stages import begin, used_model
+from studio.training.stages import about, begin, used_model
 
 if TYPE_CHECKING:
     from core.networks.projector import NoiseProjector
@@ -117,7 +117,7 @@ def start(job: Job, texts: Texts) -> NoiseProjector:
         )  # fmt: skip
         if result.fit.stopped:
             raise Stopped
-        checkpoint.save(fresh, folder, {"run": job.run["id"]})
+        checkpoint.save(fresh, folder, about(job))
         return {"metrics": result.metrics}
 
     job.stage("warmup", warm)

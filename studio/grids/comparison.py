@@ -8,7 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 
-from torch import Tensor
+import numpy as np
 
 from core.scoring.endpoint import Unanswered
 from core.training.loop import Stopped
@@ -79,11 +79,10 @@ class Comparison:
         self, request: Request, stop: Callable[[], bool], emit: Callable[[CompareUpdate], None]
     ) -> None:
         emit(CompareUpdate("encode", message="Reading the prompt."))
-        diffuser, projects = self.models.diffuser(), request.noise == "projected"
-        projector = self.models.using("projector") if projects else Using()
+        projector = self.models.using("projector") if request.noise == "projected" else Using()
         second, notes = self._second(request, projector)
         notes += [*advice(request.prompt), *unknown_words(self.describe_words(request.prompt))]
-        message = " ".join(notes)
+        message = " ".join(filter(None, notes))
         # a seed whose own noise was chosen has one image
         images_of = list(dict.fromkeys([*((seed, "none") for seed in request.seeds), *second]))
         plan = Plan(
@@ -92,8 +91,7 @@ class Comparison:
         )  # fmt: skip
         others = [images_of.index(one) for one in second]
 
-        def on_step(step: int, total: int, latents: Tensor) -> None:
-            small = diffuser.preview(latents)
+        def on_step(step: int, total: int, small: np.ndarray) -> None:
             # at strength 0 both are one image
             beside = [small[i % len(small)] for i in others] or [None] * len(request.seeds)
             pairs = [(small[i], beside[i]) for i in range(len(request.seeds))]
@@ -126,7 +124,7 @@ class Comparison:
         if request.noise == "projected":
             if projector.model is None:
                 return [], [projector.problem]
-            return [(seed, "projected") for seed in request.seeds], []
+            return [(seed, "projected") for seed in request.seeds], [projector.warning]
         reward = self.models.using("reward")
         if reward.model is None:
             return [], [reward.problem]
@@ -135,7 +133,8 @@ class Comparison:
         height, width = self.models.diffuser().size
         size = (request.height or height, request.width or width)
         seeds = self.cells.chosen(request.prompt, request.seeds, variant, size, ways)
-        return [(seed, "none") for seed in seeds], [f"The noise was chosen by {ways.chosen_by(variant)}."]
+        said = [f"The noise was chosen by {ways.chosen_by(variant)}.", reward.warning]
+        return [(seed, "none") for seed in seeds], said
 
     def _pairs(self, request: Request, ids: list[str]) -> list[Pair]:
         views = [self.annotation.sample(id) for id in ids]

@@ -17,6 +17,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import re
 import threading
 import time
@@ -50,7 +51,7 @@ from studio.grids.axes import MAX_CELLS, GridRequest, Variant, check_grid, kind_
 from studio.grids.statistics import grid_change
 from studio.images import gpu, pictures, png_text
 from studio.images.making import Plan, encode, sampler_of
-from studio.images.methods import BY_REWARD, REWARD, TEACHER, Makers, chooses, parse, without_choice
+from studio.images.methods import BY_REWARD, CHOOSING, REWARD, TEACHER, Makers, chooses, parse, without_choice
 from studio.images.models import NETWORKS, SHIPPED, Models, Using
 from studio.images.scoring import Scoring
 from studio.images.views import SampleView
@@ -118,6 +119,7 @@ class Job:
     pace: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))  # seconds, images
     missing: int = 0  # images that are still to be made
     note: str = ""  # what was left undone
+    warning: str = ""  # of models that were trained for another backbone
     mute: bool = False  # the scorer's server is down, and not asked again
 
     def halt(self) -> bool:
@@ -163,7 +165,7 @@ class GridWork:
                 raise Stopped
             self.store.grids.update(job.id, "running")
             self.cells.work(job)
-            end = ("failed", job.note) if job.note else ("done", "")
+            end = ("failed", job.note) if job.note else ("done", job.warning)
         except Stopped:
             end = ("stopped", STOPPED)
         except BaseException as error:  # noqa: BLE001 - the page shows it
@@ -257,6 +259,10 @@ class Cells:
         size = (grid.height or diffuser.size[0], grid.width or diffuser.size[1])
         for variant in grid.variants:
             ways.of(variant).check(diffuser, sampling_of(variant, size))
+        warnings = (ways.using(variant).warning for variant in grid.variants)
+        job.warning = " ".join(dict.fromkeys(filter(None, warnings)))[:2000]
+        if job.warning:
+            self.store.grids.update(job.id, "running", job.warning)
         existing = self.stored(grid.prompt, places, size, self.store.grids.cells(job.id))
         self.store.grids.set_cells(job.id, existing)
         todo = [place for place in range(len(places)) if place not in existing]
@@ -346,7 +352,7 @@ class Cells:
             if not missing:
                 return [existing[i] for i in range(len(plain))]
             if gpu.apart():
-                array, images = self.denoised_apart(prompt, missing, size)
+                array, images = self.denoised_apart(prompt, missing, size, stop=halt)
                 noise = torch.from_numpy(array)
             else:
                 noise, images = self.denoised(prompt, missing, size, ways, halt)
@@ -394,17 +400,45 @@ class Cells:
         latents = ways.of(first).denoise(diffuser, text, begin, sampling_of(first, size), halt)
         return begin.noise, diffuser.decode(latents)
 
-    @gpu.on_gpu(seconds=120)
+    def _seconds(self, prompt: str, places: list[Place], size: tuple[int, int]) -> float:
+        """How long a GPU is asked for to denoise places that go together."""
+        steps = places[0][1].steps
+        assert steps is not None
+        return gpu.made_in(self.models.diffuser(), len(places), steps, size)
+
+    @gpu.on_gpu(_seconds)
     def denoised_apart(
-        self, prompt: str, places: list[Place], size: tuple[int, int]
+        self,
+        prompt: str,
+        places: list[Place],
+        size: tuple[int, int],
+        *,
+        say: gpu.Say = gpu.unheard,
+        stop: gpu.Asked = gpu.never,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`denoised` in the process that has the GPU (`studio.images.gpu`): nothing but what can be pickled."""
-        noise, images = self.denoised(prompt, places, size, Ways(self.models, self.store))
+        noise, images = self.denoised(prompt, places, size, Ways(self.models, self.store), stop)
         return noise.numpy(), images
 
-    @gpu.on_gpu(seconds=60)
-    def chosen_apart(
+    def _seconds_to_choose(
         self, prompt: str, seeds: list[int], variant: Variant, size: tuple[int, int]
+    ) -> float:
+        """How long a GPU is asked for to foresee every noise that is chosen among."""
+        noises = math.prod(
+            int(number) for part, number in parse(variant.method) if part in CHOOSING and number
+        )
+        return gpu.made_in(self.models.diffuser(), len(seeds) * noises, 1, size)
+
+    @gpu.on_gpu(_seconds_to_choose)
+    def chosen_apart(
+        self,
+        prompt: str,
+        seeds: list[int],
+        variant: Variant,
+        size: tuple[int, int],
+        *,
+        say: gpu.Say = gpu.unheard,
+        stop: gpu.Asked = gpu.never,
     ) -> list[int]:
         """`chosen` in the process that has the GPU: nothing but what can be pickled."""
         return self.chosen_here(prompt, seeds, variant, size, Ways(self.models, self.store))

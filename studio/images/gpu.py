@@ -1,19 +1,29 @@
 """ZeroGPU Spaces, which lend a GPU to a forked process for a minute or two at a time. Elsewhere this does nothing.
 
 There the models are loaded in the main process, in its main thread and before the page is served, and `spaces.GPU` runs
-a function in a forked process in which they are on the GPU. Arguments and results are pickled, so they are plain data:
-no callbacks (no live previews, no stop between steps), no tensors of the GPU. What the function changes in memory is
-lost. Such a process may be kept for the next call.
+a function in a forked process in which they are on the GPU. Arguments, values and results are pickled, so they are plain
+data: no callbacks, no tensors of the GPU. What the function changes in memory is lost. Such a process may be kept for the
+next call.
+
+The function is a generator: what a method says while it works (previews) arrives as it is said, and closing the generator
+stops the method where it next asks whether to stop. The GPU is asked for as long as the work may take (`made_in`), as a
+short request waits less and a long one is refused; `spaces` itself asks for more where a GPU is slower.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import os
-from collections.abc import Callable
+import queue
+import re
+import threading
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from core.progress import Stopped
 from studio.errors import sentence
 
 try:
@@ -21,8 +31,36 @@ try:
 except ImportError:
     spaces = None
 
+if TYPE_CHECKING:
+    from core.diffusion import Diffuser
+
 _MAIN = os.getpid()
-_owner: list[Any] = []  # whose method is called: the forked process finds it here, as it cannot be pickled
+START = 15.0  # seconds until the process has begun and the weights are on the GPU
+CALL = 0.05  # seconds of a call of the denoiser, however small its work
+# seconds a step and million pixels of a denoiser of SDXL's size with guidance: .066 measured on a whole H200, of which
+# ZeroGPU lends less than half
+MEGAPIXEL, SDXL = 0.2, 2.6e9
+LESS = "ask for fewer images, fewer steps or a smaller size"
+BUSY = "No GPU was free within a minute: try again later. Who has signed in to Hugging Face is served first."
+
+Say = Callable[[Any], None]
+Asked = Callable[[], bool]
+
+
+def unheard(value: Any) -> None:
+    """A `say` to which nobody listens."""
+
+
+def never() -> bool:
+    """A `stop` that nobody asks for."""
+    return False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method returned."""
+
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -37,34 +75,117 @@ def apart() -> bool:
     return spaces is not None and os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
-def on_gpu(seconds: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator of methods that a ZeroGPU Space runs in the process with the GPU, for `seconds` at most. Arguments and
-    result must be picklable; the owner has `models`; an error arrives as a ValueError with its sentence."""
+def on_gpu(seconds: Callable[..., float]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator of methods `method(self, *args, say, stop)` that a ZeroGPU Space runs in the process with the GPU.
+
+    seconds: how long the GPU is asked for, of the same self and args. The method is called as it is written: `say` is
+    called here with what it says there, and it is stopped (Stopped) where it asks after `stop` has become true here. self
+    has `models`; args, what is said and the result must be picklable. An error, also one of ZeroGPU, arrives as a
+    ValueError with its sentence.
+    """
 
     def decorated(method: Callable[..., Any]) -> Callable[..., Any]:
         if spaces is None:
             return method
+        owner: list[Any] = []  # the forked process finds it here, as it cannot be pickled
 
-        def run(*args: Any) -> Any:
-            owner = _owner[0]
+        def run(*args: Any) -> Iterator[Any]:
             if os.getpid() != _MAIN:
-                owner.models.after_fork()
+                owner[0].models.after_fork()
             try:
-                return method(owner, *args)
+                value = yield from streamed(functools.partial(method, owner[0], *args))
             except Exception as error:  # noqa: BLE001 - raised again in the main process
-                return Failed(sentence(error))
+                yield Failed(sentence(error))
+            else:
+                yield Result(value)
 
         run.__name__ = method.__name__
-        lent = spaces.GPU(duration=seconds)(run)
+        lent = spaces.GPU(duration=lambda *args: math.ceil(seconds(owner[0], *args)))(run)
 
         @functools.wraps(method)
-        def call(self: Any, *args: Any) -> Any:
-            _owner[:] = [self]
-            result = lent(*args)
-            if isinstance(result, Failed):
-                raise ValueError(result.text)
-            return result
+        def call(self: Any, *args: Any, say: Say = unheard, stop: Asked = never) -> Any:
+            owner[:], end = [self], None
+            if stop():
+                raise Stopped
+            try:
+                with contextlib.closing(lent(*args)) as values:
+                    for value in values:
+                        if stop():
+                            raise Stopped
+                        if isinstance(value, Result | Failed):
+                            end = value
+                        elif value is not None:
+                            say(value)
+            except Exception as error:
+                if text := refusal(error):
+                    raise ValueError(text) from error
+                raise
+            if isinstance(end, Failed):
+                raise ValueError(end.text)
+            assert end is not None
+            return end.value
 
         return call
 
     return decorated
+
+
+def streamed(work: Callable[..., Any]) -> Generator[Any, None, Any]:
+    """What `work(say=..., stop=...)` says in a thread of its own, and None whenever it asks whether to stop; the
+    generator's return value is its result. Closing the generator stops it, and waits for that."""
+    said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    closed = threading.Event()
+
+    def stop() -> bool:
+        said.put(None)
+        return closed.is_set()
+
+    def run() -> None:
+        try:
+            said.put(Result(work(say=said.put, stop=stop)))
+        except BaseException as error:  # noqa: BLE001 - raised again by the generator
+            said.put(error)
+
+    thread = threading.Thread(target=run, name="on the GPU", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(value := said.get(), Result):
+            if isinstance(value, BaseException):
+                raise value
+            yield value
+        return value.value
+    finally:
+        closed.set()
+        thread.join()
+
+
+def made_in(diffuser: Diffuser, images: int, steps: int, size: tuple[int, int]) -> float:
+    """Seconds to ask a GPU for to make images of a size (height, width) in pixels, an estimate from above."""
+    parameters = sum(weight.numel() for weight in diffuser.denoiser.parameters())
+    work = images * size[0] * size[1] / 1e6 * parameters / SDXL
+    return START + steps * (CALL + work * MEGAPIXEL)
+
+
+def refusal(error: Exception) -> str:
+    """The sentence for an error of `spaces` (a `gr.Error` with its title), or '' for any other."""
+    title, text = getattr(error, "title", ""), str(getattr(error, "message", ""))
+    if not isinstance(title, str) or not title.startswith("ZeroGPU"):
+        return ""
+    if title == "ZeroGPU illegal duration":
+        asked = re.search(r"(\d+)s", text)
+        return f"This needs the GPU for {asked[1] if asked else 'some'} s, longer than it is lent at once: {LESS}."
+    if "No GPU was available" in text or title == "ZeroGPU queue timeout":
+        return BUSY
+    if title == "ZeroGPU quota exceeded":
+        figures = re.search(r"(\d+)s requested vs\. (-?\d+)s left", text)
+        spent = f" ({figures[1]} s were asked for, {figures[2]} s are left)" if figures else ""
+        wait = re.search(r"Try again in ([^.]+)", text)
+        until = f"wait for {wait[1].strip()}" if wait else "try again tomorrow"
+        return f"Your time on the GPU is used up{spent}: sign in to Hugging Face, which gives more of it, {LESS}, or {until}."
+    if title == "ZeroGPU pending credits exceeded":
+        return "Other work of yours has taken all your time on GPUs: wait until some of it is done."
+    if "Expired" in text:
+        return "This page has been open for too long to be lent a GPU: reload it and try again."
+    if "aborted" in text:
+        return f"The GPU was taken back before this was done: {LESS}."
+    return f"The process with the GPU has failed ({text[:200]}): try again; the Space's log says more."

@@ -23,7 +23,6 @@ from core.diffusion import Diffuser, Text
 from core.evaluation.base import Method
 from core.evaluation.methods import Projected
 from core.noise import draw
-from core.training.loop import Stopped
 from core.words import CURRENT, units
 from data.store import Store
 from studio.images import gpu, pictures
@@ -32,6 +31,8 @@ from studio.images.prompts import Prompts
 from studio.settings import Settings
 
 log = logging.getLogger("studio")
+OnStep = Callable[[int, int, np.ndarray], None]
+"""Called with the step, from 1, the total of steps, and small pictures (B, H, W, 3) of the latents."""
 
 SAME = (  # columns that make two samples the same one
     "prompt", "seed", "method", "strength", "steps", "guidance", "width", "height", "backbone", "backbone_revision",
@@ -63,31 +64,43 @@ class Making:
         self,
         plan: Plan,
         projector: Using,
-        on_step: Callable[[int, int, Tensor], None] | None,
+        on_step: OnStep | None,
         stop: Callable[[], bool],
     ) -> tuple[Tensor, np.ndarray]:
         """Sample a batch: the noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
         if not gpu.apart():
             return self._make_here(plan, projector, on_step, stop)
-        if stop():
-            raise Stopped
-        noise, images = self._make_apart(plan, projector.run)
+
+        def say(step: tuple[int, int, np.ndarray]) -> None:
+            if on_step:
+                on_step(*step)
+
+        noise, images = self._make_apart(plan, projector.run, on_step is not None, say=say, stop=stop)
         return torch.from_numpy(noise), images
 
-    @gpu.on_gpu(seconds=120)
-    def _make_apart(self, plan: Plan, run: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """`make` in the process that has the GPU: nothing but what can be pickled."""
+    def _seconds(self, plan: Plan, *_: Any) -> float:
+        """How long a GPU is asked for."""
+        diffuser = self.models.diffuser()
+        size = (plan.height or diffuser.size[0], plan.width or diffuser.size[1])
+        return gpu.made_in(diffuser, len(plan.seeds), plan.steps, size)
+
+    @gpu.on_gpu(_seconds)
+    def _make_apart(
+        self, plan: Plan, run: str | None, watched: bool, *, say: gpu.Say, stop: gpu.Asked
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`make` in the process that has the GPU: nothing but what can be pickled. watched: whether steps are said."""
         projector = self.models.using("projector") if run else Using()
         if projector.run != run:
             raise ValueError("Another projector was put into use meanwhile: do this again.")
-        noise, images = self._make_here(plan, projector, None, lambda: False)
+        on_step = (lambda *step: say(step)) if watched else None
+        noise, images = self._make_here(plan, projector, on_step, stop)
         return noise.numpy(), images
 
     def _make_here(
         self,
         plan: Plan,
         projector: Using,
-        on_step: Callable[[int, int, Tensor], None] | None,
+        on_step: OnStep | None,
         stop: Callable[[], bool],
     ) -> tuple[Tensor, np.ndarray]:
         diffuser = self.models.diffuser()
@@ -106,8 +119,13 @@ class Making:
             source = [plain.get(item, i) for i, item in enumerate(items)]
         unique = sorted(set(source))
         seeds = [plan.seeds[i] for i in unique]
+
+        def after(step: int, total: int, latents: Tensor) -> None:
+            if on_step:
+                on_step(step, total, diffuser.preview(latents))
+
         latents = diffuser.sample(
-            text.take(unique), noise[unique], plan.steps, plan.guidance, on_step, stop, seeds
+            text.take(unique), noise[unique], plan.steps, plan.guidance, after, stop, seeds
         )
         images = diffuser.decode(latents)
         return noise, images[[unique.index(i) for i in source]]

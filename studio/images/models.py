@@ -7,6 +7,7 @@ or damaged projector is a sentence in `Using.problem`: work that needs none is n
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from core import checkpoint, ranks
+from core.backbone import Backbone
 from core.diffusion import Diffuser
 from core.families import Sampling
 from core.loading import DTYPES, own_sampling
@@ -25,9 +27,10 @@ from core.scoring.endpoint import EndpointScorer
 from core.scoring.vlm import VLMScorer
 from data.store import Store
 from studio.access.places import shortened
-from studio.images.gpu import apart
+from studio.images import gpu
 from studio.settings import Settings, is_address
 
+log = logging.getLogger("studio")
 SHIPPED = "shipped"
 NETWORKS = ("projector", "reward")  # the kinds of model that the project ships one of
 _importing = threading.Lock()
@@ -39,14 +42,15 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True)
 class Using:
-    """A model that is in use: its run in the store, 'shipped' or the run's id as `name`, and its checkpoint's folder; or
-    no model, and a sentence why."""
+    """A model that is in use: its run in the store, 'shipped' or the run's id as `name`, its checkpoint's folder, and a
+    sentence where it was trained for another backbone of the same shapes; or no model, and a sentence why."""
 
     model: Any = None
     run: str | None = None
     name: str | None = None
     folder: Path | None = None
     problem: str = ""
+    warning: str = ""
 
 
 class Models:
@@ -103,7 +107,7 @@ class Models:
             if self._diffuser is None:
                 libraries()
                 settings = self.settings
-                if settings.compile == "yes" and apart():
+                if settings.compile == "yes" and gpu.apart():
                     raise ValueError("ZeroGPU cannot compile models: set STUDIO_COMPILE to no.")
                 _need("The diffusion model", settings.backbone, "diffuser", "STUDIO_BACKBONE")
                 self._diffuser = Diffuser.load(
@@ -207,9 +211,10 @@ class Models:
     def _open(self, kind: str, folder: Path, run: dict[str, Any] | None) -> Using:
         name = run["id"] if run else SHIPPED
         try:
-            model = self.open(kind, folder)
+            model, warning = self.open(kind, folder), ""
             if kind in NETWORKS:
-                self.check_fits(model)
+                self.check_fits(model, folder)
+                warning = self.warning_of(kind, name, folder)
             elif kind == "lora":
                 model.check_fits(self.diffuser())
         except ValueError as error:
@@ -218,7 +223,9 @@ class Models:
             else:
                 problem = f"The {kind} that is in use ({name}) cannot be used. {shortened(str(error))}"
             return Using(problem=problem)
-        return Using(model, self.recorded(kind, folder, run), name, folder)
+        if warning:
+            log.warning("%s", warning)
+        return Using(model, self.recorded(kind, folder, run), name, folder, warning=warning)
 
     def open(self, kind: str, folder: Path) -> Any:
         """A verified, frozen model from a checkpoint's folder; CheckpointError for a damaged one."""
@@ -227,16 +234,21 @@ class Models:
         model = checkpoint.load(class_of(kind), folder)
         return model.requires_grad_(False).to(self.device).float()
 
-    def check_fits(self, model: Any) -> None:
-        """UnfitError for a projector or reward model of another kind of backbone."""
-        diffuser = self.diffuser()
-        ours = (diffuser.channels, diffuser.text_width)
-        theirs = (model.config.latent_channels, model.config.text_width)
-        if ours != theirs:
-            raise UnfitError(
-                f"It reads {theirs[0]} latent channels and text of width {theirs[1]}, and this backbone has {ours[0]} "
-                f"and {ours[1]}: train one for this backbone (start=fresh), or choose its backbone by STUDIO_BACKBONE."
-            )
+    def backbone(self) -> Backbone:
+        """The facts of the backbone, for the manifests of what is trained for it."""
+        # on a ZeroGPU Space the weights are where only the forked process reads them
+        return Backbone.of(self.diffuser(), readable=not gpu.apart())
+
+    def check_fits(self, model: Any, folder: Path) -> None:
+        """UnfitError for a projector or reward model, from this folder, that reads other shapes than the backbone has."""
+        if refused := self.backbone().refused(Backbone.read(folder), model.config):
+            raise UnfitError(refused)
+
+    def warning_of(self, kind: str, name: str, folder: Path) -> str:
+        """The sentence for a projector or reward model that was trained for another backbone of the same shapes, or ''."""
+        warning = self.backbone().warning(Backbone.read(folder))
+        what = "projector" if kind == "projector" else "reward model"
+        return f"The {what} that is in use ({name}) may not fit. {shortened(warning)}" if warning else ""
 
     def folder_of(self, run: dict[str, Any]) -> Path:
         """The folder of a run's checkpoint, which is in the home folder or a shipped one."""

@@ -22,6 +22,7 @@ from studio.images.making import Making
 from studio.settings import Settings, is_address
 
 log = logging.getLogger("studio")
+READ = 1.0  # seconds that a GPU is asked for an image's words: a scorer of 7B parameters takes about .3
 Row = Mapping[str, Any]  # of the store
 Stop = Callable[[], bool] | threading.Event | None
 
@@ -122,13 +123,23 @@ class Scoring:
             return scores
         return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop, rules=rules)
 
-    @gpu.on_gpu(seconds=60)
+    def _seconds(self, images: list[np.ndarray], *_: Any) -> float:
+        """How long a GPU is asked for to read images."""
+        return gpu.START + READ * len(images)
+
+    @gpu.on_gpu(_seconds)
     def _read_apart(
-        self, images: list[np.ndarray], prompts: list[str], rules: list[int]
+        self,
+        images: list[np.ndarray],
+        prompts: list[str],
+        rules: list[int],
+        *,
+        say: gpu.Say = gpu.unheard,
+        stop: gpu.Asked = gpu.never,
     ) -> tuple[list[list[WordScore]], Any]:
         """`_read` in the process that has the GPU; with what was missing, as this process's scorer does not know it."""
         scorer = self.models.scorer()
-        scores = scorer.score(images, prompts, batch=self.settings.batch, rules=rules)
+        scores = scorer.score(images, prompts, batch=self.settings.batch, stop=stop, rules=rules)
         return scores, getattr(scorer, "missing", None)
 
     def _calibrated(self, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from core import checkpoint
+from core.backbone import Backbone
 from core.diffusion import Diffuser
 from core.metrics import auc
 from core.networks.reward import RewardModel
@@ -133,5 +134,5 @@ def pretrain_reward(
     if not result.stopped:
         figures = figures_of(model, data.subset(torch.arange(last, len(data)))) if validate else {}
         meta = {"world": world, "steps": steps, "batch": batch, "emphasis": emphasis, "renders": count}
-        checkpoint.save(model, out, meta | {"reading": figures})
+        checkpoint.save(model, out, meta | {"reading": figures} | Backbone.of(diffuser).meta())
     return result, figures

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +33,9 @@ NO_BETTER = (
 OPPOSITE = 5  # points between two scores of a word that contradict each other
 
 
-def fit(job: Job, snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    """Fit on the judged images of training prompts of the run's snapshot; saved in the run's folder where it could be.
+def fit(job: Job, snapshot: Mapping[str, Any], about: Callable[[], dict[str, Any]] = dict) -> dict[str, Any]:
+    """Fit on the judged images of training prompts of the run's snapshot; saved in the run's folder where it could be, with
+    what `about` says in its manifest.
 
     {fitted, better, kinds: those it is used for, note, left_out: {samples, words} of images judged in part, report}
     """
@@ -57,7 +58,7 @@ def fit(job: Job, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         note = joined(note, contradictions(rows), left_open(left_out))
         return {"fitted": False, "better": False, "kinds": [], "note": note, "left_out": left_out}
     model = Calibrator.fit([row_of(row) for row in rows], version, job.config["seed"])
-    model.save(job.folder / "calibrator")
+    model.save(job.folder / "calibrator", about())
     report = model.report
     kinds = [k for k, r in report["by_kind"].items() if r["calibrated"]["log_loss"] <= r["raw"]["log_loss"]]
     change = report["log_loss_change"]

@@ -42,7 +42,7 @@ from core.training.projector import (
 from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, evaluate_reward, predict, train_reward
 from studio.images.methods import tuned
-from studio.images.models import UnfitError, class_of
+from studio.images.models import SHIPPED, UnfitError, class_of
 from studio.numbers import plain
 from studio.training import calibration
 from studio.training.datasets import Labels, labels_for, left_out_said, replay_of, store_samples, texts_for
@@ -96,7 +96,7 @@ def projector(job: Job) -> Result:
 
 def calibrator(job: Job) -> Result:
     """The calibrator of the corrections, and its result on corrections that it did not see."""
-    result = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]))
+    result = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"], partial(about, job)))
     if not result["fitted"]:
         raise ValueError(result["note"])
     return _done(job, "calibrator", result)
@@ -106,7 +106,7 @@ def cycle(job: Job) -> Result:
     """The whole loop: corrections -> calibrator -> reward model -> projector -> held-out result before and after."""
     studio, config = job.studio, job.config
     replay, note = replay_of(studio)
-    taught = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]))
+    taught = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"], partial(about, job)))
     use = taught["fitted"] and taught["better"] and config["calibrated"]
     snapshot = job.run["labels"]
     if use:
@@ -131,7 +131,9 @@ def cycle(job: Job) -> Result:
         "projector": result,
         "labels": learned["labels"],
         "left_out": learned["left_out"],
-        "note": calibration.joined(note, learned["note"], left_out_said(learned["left_out"])),
+        "note": calibration.joined(
+            note, learned["note"], result.get("note", ""), left_out_said(learned["left_out"])
+        ),
     }
     return _done(job, "projector", metrics, heldout)
 
@@ -263,8 +265,8 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[s
     )  # fmt: skip
     if result.fit.stopped:
         raise Stopped
-    revision = job.studio.models.diffuser().revision
-    meta = {"run": job.run["id"], "labels": labels.counts, "backbone_revision": revision}
+    revision = job.studio.models.diffuser().revision  # by which the teacher's adapter knows its backbone
+    meta = about(job) | {"labels": labels.counts, "backbone_revision": revision}
     checkpoint.save(RewardParts(model, teacher), job.folder / "reward", meta, kind=type(model).__name__)
     validation = {"after": result.metrics}
     if before is not None:
@@ -276,7 +278,7 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[s
         "samples": len(labels.train),
         "judged": int(labels.train.judged.sum()),
         "pictures": pictures,
-        "note": note,
+        "note": calibration.joined(note, warning_of(job, "reward")),
         "prompts": labels.prompts,
         "chosen_by": labels.chosen_by,
         "parts": parts,
@@ -332,7 +334,7 @@ def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
     )  # fmt: skip
     if result.fit.stopped:
         raise Stopped
-    checkpoint.save(reader, job.folder / "reader", {"run": job.run["id"]})
+    checkpoint.save(reader, job.folder / "reader", about(job))
     return {
         "metrics": result.metrics,
         "best_step": result.best_step,
@@ -387,7 +389,7 @@ def _warmup(job: Job, prompts: list[str]) -> dict[str, Any]:
     )  # fmt: skip
     if result.fit.stopped:
         raise Stopped
-    checkpoint.save(model, job.folder / "warmup", {"run": job.run["id"]})
+    checkpoint.save(model, job.folder / "warmup", about(job))
     return {"metrics": result.metrics, "prompts": len(prompts), "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -420,7 +422,7 @@ def _projector(job: Job, model: RewardModel, folder: Path, prompts: list[str]) -
     )  # fmt: skip
     if result.fit.stopped:
         raise Stopped
-    checkpoint.save(start, job.folder / "projector", {"run": job.run["id"], "prompts": len(prompts)})
+    checkpoint.save(start, job.folder / "projector", about(job) | {"prompts": len(prompts)})
     validated = {"after": result.metrics}
     if used is not None and validation is not None:
         validated["before"] = evaluate_projector(used, model, validation, shape, judge=judge)
@@ -428,6 +430,7 @@ def _projector(job: Job, model: RewardModel, folder: Path, prompts: list[str]) -
         "reward_model": validated,
         "best_step": result.best_step,
         "prompts": len(prompts),
+        "note": warning_of(job, "projector"),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -528,7 +531,7 @@ def used_model(job: Job, kind: str) -> Any:
         return None
     try:
         model = models.open(kind, folder)
-        models.check_fits(model)
+        models.check_fits(model, folder)
     except ValueError as error:
         shipped_for_another = isinstance(error, UnfitError) and shipped
         if not shipped_for_another and job.config.get("start") != "fresh":
@@ -542,6 +545,13 @@ def _used_folder(job: Job, kind: str) -> Path:
     """The folder of the model that was in use when this run was made."""
     run = job.config["used"][kind]
     return job.studio.models.folder_in_use(kind, job.studio.runs.get(run) if run else None)
+
+
+def warning_of(job: Job, kind: str) -> str:
+    """The sentence where a run begins from a model in use that was trained for another backbone, or ''."""
+    if job.config.get("start") != "used":
+        return ""
+    return job.studio.models.warning_of(kind, job.config["used"][kind] or SHIPPED, _used_folder(job, kind))
 
 
 def teacher_of(job: Job, folder: Path) -> Teacher | None:
@@ -564,6 +574,11 @@ def begin(job: Job, kind: str, used: Any, fresh: bool = False) -> Any:
     else:
         model = class_of(kind)(latent_channels=diffuser.channels, text_width=diffuser.text_width)
     return model.to(models.device).train()
+
+
+def about(job: Job) -> dict[str, Any]:
+    """What a checkpoint's manifest says of where it comes from: the run, and the backbone that it was trained for."""
+    return {"run": job.run["id"], **job.studio.models.backbone().meta()}
 
 
 # ---- shared -------------------------------------------------------------------------------------------------------

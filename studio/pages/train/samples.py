@@ -127,6 +127,8 @@ def _table(view: GridView) -> str:
         bar = notices.bar(view.done / max(1, view.total), ", ".join(filter(None, words)))
     elif view.state != "done":
         bar = notices.notice(f"The grid {view.state}. {view.message}", problem=view.state == "failed")
+    elif view.message:
+        bar = notices.notice(view.message)
     return f'<p class="ask">{escape(view.prompt)}</p>{bar}{pictures(heads, body)}'
 
 

@@ -151,7 +151,9 @@ def test_a_picture_says_how_it_was_made_and_a_zip_holds_them_all_and_names_what_
 def test_where_a_gpu_is_lent_to_a_process_of_its_own_only_plain_data_goes_there(studio, monkeypatch):
     sent, apart = [], studio.cells.denoised_apart
     monkeypatch.setattr(gpu, "apart", lambda: True)
-    monkeypatch.setattr(studio.cells, "denoised_apart", lambda *given: sent.append(given) or apart(*given))
+    monkeypatch.setattr(
+        studio.cells, "denoised_apart", lambda *given, stop: sent.append(given) or apart(*given, stop=stop)
+    )
     view = grid_of(studio, "1-2", methods="none,projected,best-noise-of-2")
     assert (view.state, view.message, view.done) == ("done", "", 6)
     assert pickle.loads(pickle.dumps(sent)) == sent and 4 <= sum(len(given[1]) for given in sent) <= 6

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from core import checkpoint
+from core.backbone import Backbone
 from core.diffusion import Diffuser
 from core.guidance import SCALES, Guided
 from core.networks.projector import NoiseProjector
@@ -93,6 +94,8 @@ def run(studio: Studio, size: tuple[int, int], guidance: float, of: Callable[[st
     assert cycle["state"] == "done" and metrics["labels"]["vlm"] > 0 and metrics["labels"]["simulated"] > 0
     sampling = metrics["heldout"]["sampling"]
     assert sampling["steps"] == cycle["config"]["steps"] == 2 and sampling["guidance"] == guidance
+    trained = [Backbone.read(studio.runs.folder(cycle["id"]) / part) for part in ("reward", "projector")]
+    assert trained == [studio.models.backbone()] * 2
     studio.runs.promote(cycle["id"], "Ann", force=True)
     update = last(studio, "a red circle above a blue square", "1, 2", **studio.models.sampling())
     assert update.stage == "done" and [pair.seed for pair in update.pairs] == [1, 2]

@@ -4,10 +4,6 @@ The backbones are tiny and random, of the real classes, as `save_pretrained` wro
 on the way asks which one it has.
 """
 
-import multiprocessing
-import pickle
-import types
-
 import numpy as np
 import pytest
 import torch
@@ -16,14 +12,9 @@ from PIL import Image
 from data.prompts import load
 from studio.errors import sentence
 from studio.experiments import report_of
-from studio.images import gpu
-from studio.images.making import Making
-from studio.images.scoring import Scoring
-from studio.studio import check_request
 from studio.training.datasets import replay_of
 from studio.training.replay import gather
 from tests import backbones
-from tests.forked import forked
 from tests.studio.images import loop
 from tests.studio.images.loop import last, pixels
 from tests.tiny import change_settings
@@ -118,29 +109,6 @@ def test_a_lack_of_memory_names_the_settings_to_lower_also_from_inside_the_pipel
     assert last(studio, "a red circle", 1, 1).stage == "done"
 
 
-def fake_spaces(calls):
-    """What the package `spaces` does on a ZeroGPU Space, which is nowhere else: the function runs in a forked process,
-    and what goes there and comes back is pickled."""
-
-    def lend(duration):
-        def decorate(task):
-            def call(*given):
-                calls.append((task.__name__, duration))
-                ours, theirs = multiprocessing.Pipe()
-                packed = pickle.dumps(given)
-                child = forked(lambda: theirs.send_bytes(pickle.dumps(task(*pickle.loads(packed)))))
-                assert ours.poll(60), "the forked process does not answer"
-                found = pickle.loads(ours.recv_bytes())
-                child.join()
-                return found
-
-            return call
-
-        return decorate
-
-    return types.SimpleNamespace(GPU=lend)
-
-
 def test_what_a_backbone_cannot_have_is_left_out_of_the_comparison_with_the_reason(studio_on):
     studio = studio_on("sd15")
     methods = "pag,autoguidance,lora,best-of-2,pag+lora,best-of-2+autoguidance"
@@ -178,27 +146,3 @@ def test_a_projector_of_another_backbone_is_a_sentence_and_one_can_be_begun_afre
     change_settings(studio, projector=loop.prepare(backbone_folders, "sdxl") / "projector")
     update = last(studio, "a red circle", 1, 1)
     assert update.stage == "done" and update.pairs[0].projected is None and "start=fresh" in update.message
-
-
-def test_on_a_zerogpu_space_images_are_made_and_scored_in_a_process_that_has_the_gpu(studio_on, monkeypatch):
-    studio = studio_on("turbo")
-    request = check_request("a red circle", "1, 2", **studio.models.sampling())
-    here = list(studio.comparison.compare(request))[-1].pairs
-    calls = []
-    monkeypatch.setattr(gpu, "spaces", fake_spaces(calls))
-    assert not gpu.apart()
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    for owner, name, seconds in ((Making, "_make_apart", 120), (Scoring, "_read_apart", 60)):
-        monkeypatch.setattr(owner, name, gpu.on_gpu(seconds)(getattr(owner, name)))
-    other = studio_on("turbo", home=studio.settings.home / "other")
-    other.models._diffuser, other.models._scorer = studio.models._diffuser, studio.models._scorer
-    updates = list(other.comparison.compare(request))
-    assert [u.stage for u in updates] == ["encode", "denoise", "decode", "score", "done"]
-    assert calls == [("_make_apart", 120), ("_read_apart", 60)]
-    for mine, theirs in zip(here, updates[-1].pairs, strict=True):
-        assert np.array_equal(pixels(mine.none), pixels(theirs.none))
-        assert np.array_equal(pixels(mine.projected), pixels(theirs.projected))
-        assert mine.none.total == pytest.approx(theirs.none.total, abs=1e-4)
-    monkeypatch.setattr(Making, "_make_here", lambda *_: 1 / 0)
-    with pytest.raises(ValueError, match="Something went wrong"):
-        other.collecting.collect(["a blue square"], 1)

@@ -114,4 +114,4 @@ def test_a_run_is_packed_with_its_card_and_can_be_used_where_it_is_unpacked(loop
         assert packed.getinfo("README.md").date_time[0] == 1980  # no time: one copy of each run is kept
     assert (quick_path / "there" / "README.md").read_text() == studio.runs.model_card(run["id"])
     checkpoint.verify(quick_path / "there")
-    studio.models.check_fits(studio.models.open("projector", quick_path / "there"))
+    studio.models.check_fits(studio.models.open("projector", quick_path / "there"), quick_path / "there")
