@@ -27,7 +27,7 @@ from core import checkpoint
 from core.diffusion import Diffuser
 from studio.exchange.flatten import flatten
 from studio.exchange.transfer import check_repository, check_token, upload
-from studio.numbers import shown
+from studio.numbers import finite, shown
 from studio.training.results import card
 from studio.training.runs import PROJECTS, Run, projector_of
 
@@ -283,7 +283,10 @@ def as_json(content: dict[str, Any]) -> str:
 def model_card(studio: Studio, diffuser: Diffuser, published: Published, modular: bool) -> str:
     """The README: the run's model card, with what it is for and the ways to use it, of which the code is tested."""
     heldout = studio.runs.heldout_of(published.run)
-    sampling = studio.models.sampling() | ((heldout or {}).get("sampling") or {})
+    sampling = studio.models.sampling()
+    judged = (heldout or {}).get("sampling")  # of an earlier version or an import it may be anything
+    if isinstance(judged, dict) and finite(judged.get("steps")) and finite(judged.get("guidance")):
+        sampling = {"steps": int(judged["steps"]), "guidance": float(judged["guidance"])}
     settings = f"num_inference_steps={sampling['steps']}"
     if diffuser.size != (diffuser.default_size, diffuser.default_size):
         settings = "height={}, width={}, ".format(*diffuser.size) + settings
@@ -308,8 +311,8 @@ def fits(diffuser: Diffuser, published: Published) -> str:
 - Backbone: `{published.backbone}`{f" at revision `{revision}`" if revision else ""}, a `{type(diffuser.pipe).__name__}` with
   {shapes}. A fine-tune of it has the same shapes; nothing is known of how well the
   projector serves one.
-- Negative prompt: none. It was trained and judged against {"embeddings of zeros" if zeros else "an empty prompt"}, and reads
-  the prompt alone.
+- Negative prompt: none. It was trained against {"embeddings of zeros" if zeros else "an empty prompt"}, and reads the prompt
+  alone.
 - Strength: it was trained at 1. Between 0 and 1 the noise is a spherical interpolation.
 - Training prompts: {prompts if isinstance(prompts, int) else "not known"}.
 - Licence of the weights: {published.licence or "none was chosen"}. The code is under Apache-2.0. The backbone has a licence of

@@ -77,9 +77,9 @@ if (Path(FOLDER) / "modular_config.json").is_file():
         ("modular, off", {"projection_strength": 0}),
     ):
         made[name] = torch.from_numpy(modular(prompt=PROMPT, seed=7, **more, **call))
-    made["modular, several"] = torch.from_numpy(
-        modular(prompt=several, seed=[7, 8, 9, 10], num_images_per_prompt=2, **call)
-    )
+    # of two images for each prompt, diffusers 0.42 mixes the prompts' pooled embeddings: so the prompts are repeated
+    each = [prompt for prompt in several for _ in range(2)]
+    made["modular, several"] = torch.from_numpy(modular(prompt=each, seed=[7, 8, 9, 10], **call))
 
 
 # ---- ComfyUI ------------------------------------------------------------------------------------------------------

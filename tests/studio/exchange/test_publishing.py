@@ -170,7 +170,7 @@ def cli(studio, monkeypatch, capsys):
 HELDOUT = {
     "of": "prompts and seeds", "judge": "detector", "independent": True, "prompts": 4, "images": 16, "base": "none",
     "sampling": {"steps": 2, "guidance": 3.0}, "key": "k",
-    **{side: {"clean": {"estimate": value, "low": value - 0.1, "high": value + 0.1}}
+    **{side: {name: {"estimate": value, "low": value - 0.1, "high": value + 0.1} for name in ("words", "clean")}
        for side, value in (("none", 0.5), ("after", 0.715), ("difference", 0.215))},
 }  # fmt: skip
 
