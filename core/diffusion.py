@@ -197,8 +197,18 @@ class Diffuser:
         return Text(prompts, word_lists=word_lists, located=located, **states)
 
     def _mask(self, prompts: list[str], length: int) -> Tensor:
-        """(B, length) bool: True at the real tokens."""
-        return token_mask(self.pipe, self.family.tokenizers, prompts, length)
+        """(B, length) bool: True at the real tokens of each tokenizer's stretch of the hidden states."""
+        masks, remaining = [], length
+        for at, name in enumerate(self.family.tokenizers, 1):
+            tokenizer, last = getattr(self.pipe, name), at == len(self.family.tokenizers)
+            stretch = remaining if last else min(remaining, tokenizer.model_max_length)
+            remaining -= stretch
+            if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
+                masks.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))
+                continue
+            window = {"padding": "max_length", "max_length": stretch, "truncation": True}
+            masks.append(tokenizer(prompts, return_tensors="pt", **window)["attention_mask"].bool())
+        return torch.cat(masks, 1)
 
     @torch.no_grad()
     def sample(
@@ -301,22 +311,6 @@ class Diffuser:
         rows = latents.float().cpu().permute(0, 2, 3, 1)
         rows = torch.cat([rows, torch.ones_like(rows[..., :1])], -1)
         return (rows @ self._linear).clamp(0, 255).byte().numpy()
-
-
-def token_mask(pipe: Any, names: Sequence[str], prompts: list[str], length: int) -> Tensor:
-    """(B, length) bool: True at the real tokens of each tokenizer's stretch of the hidden states; names: of the pipeline's
-    tokenizers, in the order of their stretches."""
-    masks, remaining = [], length
-    for at, name in enumerate(names, 1):
-        tokenizer, last = getattr(pipe, name), at == len(names)
-        stretch = remaining if last else min(remaining, tokenizer.model_max_length)
-        remaining -= stretch
-        if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
-            masks.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))
-            continue
-        window = {"padding": "max_length", "max_length": stretch, "truncation": True}
-        masks.append(tokenizer(prompts, return_tensors="pt", **window)["attention_mask"].bool())
-    return torch.cat(masks, 1)
 
 
 def check_batch(text: Text, noise: Tensor, steps: int, seeds: Sequence[int] | None) -> list[int]:

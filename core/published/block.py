@@ -9,9 +9,8 @@ from diffusers.modular_pipelines import ModularPipelineBlocks
 from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
 from torch import Tensor
 
-from core.diffusion import token_mask
 from core.noise import generators
-from core.published.drawing import projected_noise, prompts_of
+from core.published.drawing import projected_noise, prompts_of, token_mask
 
 
 class ProjectionStep(ModularPipelineBlocks):

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from core.diffusion import token_mask
 from core.networks.projector import NoiseProjector
 from core.noise import check_strength, generators
-from core.published.drawing import projected_noise, prompts_of
+from core.published.drawing import projected_noise, prompts_of, token_mask
 
 
 class Projecting:

@@ -12,6 +12,9 @@ Each .py file holds all that it uses of `core` (`studio.exchange.flatten`): code
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 import json
 import os
 import shutil
@@ -23,15 +26,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from core import checkpoint
 from core.diffusion import Diffuser
+from core.loading import out_of_memory
 from studio.exchange.flatten import flatten
 from studio.exchange.transfer import check_repository, check_token, upload
+from studio.images import gpu
 from studio.numbers import finite, shown
 from studio.training.results import card
 from studio.training.runs import PROJECTS, Run, projector_of
 
 if TYPE_CHECKING:
+    from core.networks.projector import NoiseProjector
     from studio.studio import Studio
 
 CODE = "Written by Noise Projection Studio, from {}. Licence of this file: Apache-2.0."
@@ -43,11 +51,12 @@ PROMPT = "a red circle above a blue square"  # of the examples in the card
 
 @dataclass(frozen=True)
 class Published:
-    """What is published: the run in the store that stands for the projector, its checkpoint's folder, and the names by which
-    the card and the files call the folder (OWNER/NAME, or the folder's own) and the backbone; `known`: whether the latter is
-    a hub id or a path that was given, so that others find the backbone by it."""
+    """What is published: the run in the store that stands for the projector, the projector itself and its checkpoint's folder;
+    the names by which the card and the files call the folder (OWNER/NAME, or the folder's own) and the backbone, and
+    whether others find the backbone by its name (`known`); the licence of the weights."""
 
     run: Run
+    model: NoiseProjector
     folder: Path
     name: str
     backbone: str
@@ -142,12 +151,16 @@ def chosen(studio: Studio, name: str, run: str = "", backbone: str = "", licence
     source = studio.settings.backbone
     known = bool(backbone) or not Path(source).exists()
     called = backbone or (source if known else Path(source).name)
-    return Published(studio.runs.get(using.run), using.folder, name, called, known, licence)
+    row = studio.runs.get(using.run)
+    return Published(row, using.model, using.folder, name, called, known, licence)
 
 
 def write(studio: Studio, published: Published, folder: Path) -> None:
     """Write all files into a new folder."""
     diffuser = studio.models.diffuser()
+    if not gpu.apart():
+        with studio.models.lock:
+            check(diffuser, published.model)
     modular = modular_files(diffuser, published, studio.settings.variant)
     files = {
         "projector/modeling.py": code([NETWORK]),
@@ -172,6 +185,47 @@ def write(studio: Studio, published: Published, folder: Path) -> None:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+
+
+class _Prepared(Exception):
+    """Ends a pipeline's call where it would prepare these latents."""
+
+
+def check(diffuser: Diffuser, projector: NoiseProjector) -> None:
+    """Compare the latents from which the custom pipeline of this backbone starts with those of the studio; ValueError where
+    they differ, as where a family takes its noise in a form that the published code does not know."""
+    from core.published.pipeline import Projecting
+
+    own, (height, width) = type(diffuser.pipe), diffuser.size
+    signature = inspect.signature(own.prepare_latents)
+
+    @functools.wraps(own.prepare_latents)
+    def prepare_latents(pipe: Any, *args: Any, **options: Any) -> None:
+        raise _Prepared(signature.bind(pipe, *args, **options).arguments["latents"])
+
+    base = type(own.__name__, (own,), {"prepare_latents": prepare_latents})
+    family = {"encoded": diffuser.family.encoded, "tokenizers": diffuser.family.tokenizers}
+    probe = copy.copy(diffuser.pipe)
+    probe.__class__ = type("Probe", (Projecting, base), family)
+    probe.projector = projector
+    made: Any = None
+    reason = "its latents differ"
+    try:
+        probe(PROMPT, seed=7, height=height, width=width, num_inference_steps=diffuser.default_steps)
+    except _Prepared as prepared:
+        (made,) = prepared.args
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {str(error)[:100]}"
+    finally:
+        diffuser.pipe.maybe_free_model_hooks()
+    ours = projector.latents(diffuser, PROMPT, 7)
+    if made is None or made.shape != ours.shape or not torch.allclose(made.float(), ours.float(), atol=1e-3):
+        raise ValueError(
+            f"A {own.__name__} cannot be published yet: the custom pipeline would not make the studio's images ({reason}). "
+            "Share the run's checkpoint instead, which its page offers as a download."
+        )
 
 
 # ---- code ---------------------------------------------------------------------------------------------------------

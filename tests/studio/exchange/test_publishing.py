@@ -251,6 +251,16 @@ def test_what_cannot_be_published_is_a_sentence_and_leaves_nothing(studio, run, 
     assert "publish" not in [line["action"] for line in studio.store.audit.entries()]
 
 
+def test_a_backbone_whose_pipeline_would_start_from_other_latents_is_refused(studio, tmp_path, monkeypatch):
+    diffuser = studio.models.diffuser()
+    for encoded in (("negative", "hidden"), ("pooled",)):  # of a family that is described wrongly
+        monkeypatch.setattr(diffuser, "family", dataclasses.replace(diffuser.family, encoded=encoded))
+        projector = studio.models.using("projector").model
+        with pytest.raises(ValueError, match="cannot be published yet"):
+            publishing.check(diffuser, projector)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_finished_is_not_there(studio, tmp_path, monkeypatch):
     monkeypatch.setattr(publishing, "model_card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
