@@ -48,7 +48,12 @@ def drawn(samples: Tensor, seed: int, index: Any = None) -> Tensor:
     """The noise that ComfyUI draws for latents (B, C, H, W), also bit for bit: all of the batch at once, or, for items of a
     larger batch, item by item up to the last. The global generator is left as ComfyUI leaves it."""
     generator = torch.manual_seed(seed)
-    kind = {"dtype": samples.dtype, "layout": samples.layout, "device": "cpu", "generator": generator}
+    kind: dict[str, Any] = {
+        "dtype": samples.dtype,
+        "layout": samples.layout,
+        "device": "cpu",
+        "generator": generator,
+    }
     if index is None:
         return torch.randn(samples.shape, **kind)
     items = [torch.randn((1, *samples.shape[1:]), **kind) for _ in range(max(index) + 1)]
