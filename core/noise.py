@@ -60,6 +60,11 @@ def check_strength(strength: object) -> float:
     return number
 
 
+def generators(seeds: Any) -> list[torch.Generator]:
+    """A CPU generator for each seed (one or several), at the beginning of its first stream."""
+    return [_generator(seed) for seed in check_seeds(seeds)]
+
+
 def draw(seeds: Sequence[int], shape: Shape) -> Tensor:
     """Draw eps (B, C, H, W), float32 on the CPU, each item from its own seed."""
     return torch.stack([_normal(generator, shape) for generator in _after(0, seeds, shape)])
@@ -144,11 +149,11 @@ def _normal(generator: torch.Generator, shape: Shape) -> Tensor:
 
 def _after(streams: int, seeds: Sequence[int], shape: Shape) -> list[torch.Generator]:
     """Generators of the seeds after a number of streams of latents."""
-    generators = [_generator(seed) for seed in check_seeds(seeds)]
-    for generator in generators:
+    started = generators(seeds)
+    for generator in started:
         for _ in range(streams):
             _normal(generator, shape)
-    return generators
+    return started
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from studio.api.answers import FILES, columns, file
 from studio.doors import ADMINISTRATORS, RunId, endpoint
+from studio.exchange.publishing import packed
 from studio.experiments import PAGE, REPORT, report_of
 from studio.numbers import plain, whole
 from studio.pages import shared
@@ -92,6 +93,18 @@ def download_run(studio: Studio, run: RunId) -> dict[str, Any]:
     """
     with shared.room() as made:
         return file(studio.runs.pack(run, made))
+
+
+@endpoint(line=FILES)
+def download_published(
+    studio: Studio, run: Annotated[str, "the run's id; '' is the projector in use"] = ""
+) -> dict[str, Any]:
+    """A projector as others use it without the studio: for diffusers' modular and custom pipelines, and for ComfyUI.
+
+    Returns: the zip
+    """
+    with shared.room() as made:
+        return file(packed(studio, run, made))
 
 
 @endpoint(line=FILES)

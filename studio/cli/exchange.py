@@ -169,6 +169,39 @@ def push(
 
 
 @command()
+def publish(
+    studio: "Studio",
+    folder: Annotated[str, "a new folder"],
+    *,
+    run: Annotated[str, "of this run; without it the projector in use"] = "",
+    backbone: Annotated[
+        str,
+        "the hub id or path by which others load the backbone; without it STUDIO_BACKBONE, if that is a hub id",
+    ] = "",
+    licence: Annotated[
+        str, "of the weights, for example cc-by-4.0; without it the card says that none was chosen"
+    ] = "",
+    push: Annotated[
+        str, "owner/name: push the folder to this model repository of the Hub; the token is HF_TOKEN"
+    ] = "",
+    public: Annotated[bool, "everybody can read it; without it, it is private"] = False,
+    who: Account = None,
+) -> Result:
+    """Write a projector as others use it without the studio: for diffusers' modular and custom pipelines, and for ComfyUI."""
+    from studio.exchange import publishing
+
+    if public and not push:
+        raise ValueError("--public belongs to --push: nothing is pushed without it.")
+    made = publishing.publish(
+        studio, folder, person(who), run=run, backbone=backbone, licence=licence, repository=push, private=not public,
+        token=os.environ.get("HF_TOKEN", ""),
+    )  # fmt: skip
+    pushed = f" It is at {made['url']}." if push else ""
+    text = f"The projector of the run {made['run']} is in {folder}, {made['bytes'] / 1e6:.1f} MB. Its README says how it is used."
+    return Result(made, text + pushed)
+
+
+@command()
 def webhook(
     studio: "Studio", console: Console, *, once: Annotated[bool, "send what waits, then end"] = False
 ) -> Result:

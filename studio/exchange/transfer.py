@@ -6,7 +6,6 @@ is read a line at a time, whatever its size; the page limits the size of uploads
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from data.store import Store
 from data.store.checks import shown
 from data.store.database import BACKUPS
+from studio.training.results import REPOSITORY
 
 if TYPE_CHECKING:
     from studio.studio import Studio
@@ -62,7 +62,6 @@ IN: dict[str, tuple[str, str]] = {
     "richhf": ("RichHF words", "1 = aligned, 0 = misaligned; they become your scores 9 and 0."),
     "rapidata": ("Rapidata word scores", "Higher = worse: 9 minus the value, rounded, becomes your score."),
 }
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 @dataclass(frozen=True)
@@ -283,39 +282,64 @@ def push(
     """Push the dataset folder to a dataset repository of the Hub with the user's token, which is stored nowhere: {url,
     samples, words, left_out, splits}. A missing repository is made, private unless said otherwise; a public one is not
     written to unless private is False. api: in place of `huggingface_hub.HfApi`."""
+    name, secret = check_repository(repository), check_token(token)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "dataset"
+        counts = export_file(studio, "dataset", folder, who, licence=licence)
+        upload(
+            folder, name, secret, "dataset", private=private, api=api,
+            commit_message=f"{counts['samples']} images, {counts['words']} labelled words",
+            delete_patterns=["train/**", "validation/**", "heldout/**"],
+        )  # fmt: skip
+    studio.store.audit.note(who, "push", name, {"private": private, **counts})
+    return {"url": f"https://huggingface.co/datasets/{name}", **counts}
+
+
+def check_repository(repository: Any) -> str:
+    """Validate the name of a repository of the Hub, owner/name."""
     name = repository.strip() if isinstance(repository, str) else ""
     if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
         raise ValueError(f"The repository {shown(repository)} is no name of one: write owner/name.")
+    return name
+
+
+def check_token(token: Any) -> str:
+    """Validate a token of the Hub."""
     secret = token.strip() if isinstance(token, str) else ""
     if not secret:
         raise ValueError("There is no token: make one with the right to write on the Hub, or set HF_TOKEN.")
     if not (secret.isascii() and secret.isprintable() and " " not in secret and len(secret) <= 500):
         raise ValueError("The token has characters that no token has: copy it again.")
+    return secret
+
+
+def upload(
+    folder: Path,
+    name: str,
+    token: str,
+    kind: str,
+    *,
+    private: bool,
+    api: Callable[..., Any] | None = None,
+    **options: Any,
+) -> None:
+    """Upload a folder to a repository of the Hub of a kind (dataset or model), which is made where there is none, with the
+    options of `HfApi.upload_folder`; ValueError without the token where that fails, or where the repository is public and
+    private is asked for. api: in place of `huggingface_hub.HfApi`."""
     from huggingface_hub import HfApi
 
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "dataset"
-        counts = export_file(studio, "dataset", folder, who, licence=licence)
-        try:
-            hub = (api or HfApi)(token=secret)
-            hub.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
-            if private and not hub.repo_info(name, repo_type="dataset").private:
-                raise ValueError(
-                    f"The repository {name} is public: choose another one, or allow what everybody can read."
-                )
-            hub.upload_folder(
-                repo_id=name,
-                repo_type="dataset",
-                folder_path=str(folder),
-                commit_message=f"{counts['samples']} images, {counts['words']} labelled words",
-                delete_patterns=["train/**", "validation/**", "heldout/**"],
+    try:
+        hub = (api or HfApi)(token=token)
+        hub.create_repo(name, repo_type=kind, private=private, exist_ok=True)
+        if private and not hub.repo_info(name, repo_type=kind).private:
+            raise ValueError(
+                f"The repository {name} is public: choose another one, or allow what everybody can read."
             )
-        except ValueError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it holds, the token must not be shown
-            raise ValueError(_refusal(name, error)) from None
-    studio.store.audit.note(who, "push", name, {"private": private, **counts})
-    return {"url": f"https://huggingface.co/datasets/{name}", **counts}
+        hub.upload_folder(repo_id=name, repo_type=kind, folder_path=str(folder), **options)
+    except ValueError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it holds, the token must not be shown
+        raise ValueError(_refusal(name, error)) from None
 
 
 def _refusal(name: str, error: Exception) -> str:

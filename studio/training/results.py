@@ -7,7 +7,8 @@ run's row.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 POINTS = 3  # a difference that one would like to detect
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")  # owner/name on the Hub
 PICTURES = "heldout"  # the folder in a run's with the images of seeds that changed
 
 TITLES = {
@@ -137,14 +139,22 @@ def _are(count: int) -> str:
 # ---- the model card -----------------------------------------------------------------------------------------------
 
 
-def card(run: Mapping[str, Any], heldout: Mapping[str, Any] | None, backbone: str) -> str:
-    """A run's model card in Markdown. heldout: the result of the run, or of the cycle that it is a part of."""
+def card(
+    run: Mapping[str, Any],
+    heldout: Mapping[str, Any] | None,
+    backbone: str,
+    use: Sequence[str] | None = None,
+    licence: str = "",
+) -> str:
+    """A run's model card in Markdown. heldout: the result of the run, or of the cycle that it is a part of. use: the
+    paragraphs on how to use it, where it is not used by the studio. licence: of the weights, for the front matter."""
     from huggingface_hub import ModelCardData  # slow to import, and the command line reads this module
 
     kind, title = run["kind"], f"{TITLES.get(run['kind'], run['kind'])} {run['id']}"
     data = ModelCardData(
         library_name="diffusers",
-        base_model=None if Path(backbone).is_absolute() else backbone,
+        base_model=backbone if REPOSITORY.fullmatch(backbone) else None,
+        license=licence or None,
         tags=["noise-projection", "text-to-image", kind],
         model_name=title if heldout else None,
         eval_results=_results(heldout) if heldout else None,
@@ -155,7 +165,7 @@ def card(run: Mapping[str, Any], heldout: Mapping[str, Any] | None, backbone: st
         WHAT.get(kind, ""),
         "Made by Noise Projection Studio after arXiv 2510.14526.",
         f"Backbone: `{Path(backbone).name}`. State: {run['state']}. Made {str(run['created'])[:10]}.",
-        *_use(kind),
+        *(_use(kind) if use is None else use),
         *_trained(run),
         *_measured(heldout),
         *_limits("projector" if kind in ("cycle", "warmup") else kind),

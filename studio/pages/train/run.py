@@ -14,6 +14,7 @@ import gradio as gr
 from studio.components import figures, notices
 from studio.components.table import Table, badge, rows
 from studio.components.thumbnails import thumbnail
+from studio.exchange import publishing
 from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.people import Rights
@@ -22,7 +23,7 @@ from studio.pages.train.samples import pictures
 from studio.studio import Studio
 from studio.training.datasets import left_out_said
 from studio.training.results import IN_NATS, PICTURES, learned_said, seeds_said
-from studio.training.runs import changed
+from studio.training.runs import PROJECTS, changed
 
 LOG = logging.getLogger(__name__)
 
@@ -57,6 +58,10 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
                 "Download model and card", elem_id="pack-run", variant="primary", visible=False
             )
             packed = gr.DownloadButton(visible="hidden", elem_id="packed-run")
+            publish = gr.DownloadButton(
+                "Download for diffusers and ComfyUI", elem_id="publish-run", visible=False
+            )
+            published = gr.DownloadButton(visible="hidden", elem_id="published-run")
         text = gr.Markdown(elem_id="model-card", sanitize_html=True)
         with gr.Accordion("Delete this run", open=False):
             what = shared.html()
@@ -64,12 +69,13 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
             delete = gr.Button("Delete this run", variant="stop", interactive=False, elem_id="delete-run")
             rights.admins(sure)
 
-    outputs = [settings, labels, parents, children, events, other, verdict, plot, differences, pack, text, what,
-               sure, delete]  # fmt: skip
+    outputs = [settings, labels, parents, children, events, other, verdict, plot, differences, pack, publish, text,
+               what, sure, delete]  # fmt: skip
 
     def values(run_id: str) -> Update:
         page = studio.runs.page(run_id)
         run, others = page["run"], _others(studio, run_id)
+        there = run["state"] == "done" and bool(run["checkpoint_sha256"])
         return {
             settings: _settings(page["settings"]),
             labels: _labels(run),
@@ -80,7 +86,8 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
             verdict: "" if others else notices.empty("There is no other run to compare it with yet."),
             plot: gr.update(visible=False),
             differences: rows([], []),
-            pack: gr.update(visible=run["state"] == "done" and bool(run["checkpoint_sha256"])),
+            pack: gr.update(visible=there),
+            publish: gr.update(visible=there and run["kind"] in PROJECTS),
             text: _card(studio, run_id),
             what: _what(page),
             sure: False,
@@ -106,10 +113,15 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
         with shared.room() as folder:
             return shared.download(studio.runs.pack(run, folder))
 
+    @shows_errors
+    def make_published(run: Any) -> Any:
+        with shared.room() as folder:
+            return shared.download(publishing.packed(studio, run, folder))
+
     other.input(compare, [chosen, other], [verdict, plot, differences], **ASKED)
-    pack.click(make_pack, chosen, packed, **ASKED).success(
-        None, None, None, js="() => document.querySelector('#packed-run')?.click()"
-    )
+    for button, make, made in ((pack, make_pack, packed), (publish, make_published, published)):
+        script = f"() => document.querySelector('#{made.elem_id}')?.click()"
+        button.click(make, chosen, made, **ASKED).success(None, None, None, js=script)
     sure.input(lambda certain: gr.update(interactive=certain is True), sure, delete, **ASKED)
     return RunPage(outputs, values, sure, delete)
 
