@@ -42,7 +42,7 @@ __all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
 class Text:
     """Encoded prompts, c of a batch: hidden (B, L, D), mask (B, L) bool, True at real tokens; words (B, J, L), averaging
     weights of every word over its sub-tokens, zero rows as padding; pooled (B, P) and the negatives where the pipeline has
-    them."""
+    them; emphasis (B, L), the weights of the tokens in sampling, where prompts have some (`core.options`)."""
 
     prompts: list[str]
     hidden: Tensor
@@ -53,6 +53,7 @@ class Text:
     pooled: Tensor | None = None
     negative: Tensor | None = None
     negative_pooled: Tensor | None = None
+    emphasis: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -174,14 +175,15 @@ class Diffuser:
         return self.channels, height // self.scale, width // self.scale
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Text:
-        """Encode prompts; ValueError for one that cannot be used."""
+    def encode(self, prompts: Sequence[str], negative: str = "") -> Text:
+        """Encode prompts, with one negative prompt for all; ValueError for one that cannot be used."""
         prompts = [check_prompt(prompt) for prompt in prompts]
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
+        against = {"negative_prompt": [negative] * len(prompts)} if negative else {}
         encoded = self.pipe.encode_prompt(
             prompt=prompts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=True,
-            **dict.fromkeys(self.family.blank),
+            **dict.fromkeys(self.family.blank), **against,
         )  # fmt: skip
         states = dict(zip(self.family.encoded, encoded, strict=False))
         length = states["hidden"].shape[1]
