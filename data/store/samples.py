@@ -54,7 +54,8 @@ def _loras(name: str, value: Any) -> str:
         )
     for file in files:
         checks.names(file, LORA, f"A file of {name} has no field {{0}}; it has {{1}}.")
-    return checks.as_json(name, [checks.columns(file, LORA) for file in files])
+    checked = [{key: shape(f"{name}.{key}", file.get(key)) for key, shape in LORA.items()} for file in files]
+    return checks.as_json(name, checked)
 
 
 LORA: dict[str, checks.Shape] = {

@@ -754,7 +754,7 @@ class GridFiles:
         manifest = {
             "version": 1, "grid": view.id, "prompt": view.prompt, "seeds": view.seeds,
             "variants": [vars(variant) for variant in view.variants], "made": view.done, "total": view.total,
-            "cells": cells,
+            "options": view.options.config(), "cells": cells,
         }  # fmt: skip
         content = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode()
         path, packed = Path(path), io.BytesIO()

@@ -118,7 +118,10 @@ def planned(settings: Settings, *asked: Any) -> str:
     rows, columns = len(request.seeds), len(request.variants)
     words = f"{counted(rows, 'seed')} × {counted(columns, 'column')} = {counted(request.total, 'image')}"
     most = "" if request.total <= MAX_CELLS / 2 else f" (at most {MAX_CELLS})"
-    return f'<p class="quiet" role="status">{words}{most}; those that exist already are not made again.</p>'
+    projected = any("projected" in variant.method.split("+") for variant in request.variants)
+    plan = f"{words}{most}; those that exist already are not made again."
+    notes = request.options.notes(projected) if request.options else []
+    return f'<p class="quiet" role="status">{" ".join([plan, *notes])}</p>'
 
 
 def drawn_anew(seeds: Any, number: random.Random | None = None) -> str:
