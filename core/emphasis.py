@@ -86,7 +86,8 @@ def token_weights(diffuser: Diffuser, prompts: Sequence[str], length: int) -> Te
     A token that is in two parts has the weight of the later one that has another weight than 1."""
     table = torch.ones(len(prompts), length)
     for row, prompt in zip(table, prompts, strict=True):
-        parts, text = [], ""
+        parts: list[tuple[Word, float]] = []
+        text = ""
         for piece, weight in parse(prompt):
             span = len(text), len(text) + len(piece)
             if weight != 1 and piece.strip():

@@ -252,9 +252,7 @@ def _load(diffuser: Diffuser, source: str, name: str) -> None:
         if isinstance(component, torch.nn.Module):
             there += sum(name in getattr(layer, "lora_A", {}) for layer in component.modules())
             for key, parameter in component.named_parameters():
-                if (
-                    f".{name}." in key
-                ):  # out of the file, which may be replaced while it is mapped into memory
+                if f".{name}." in key:  # copied, as the file is mapped into memory and may be replaced
                     parameter.requires_grad_(False).data = parameter.data.clone()
     if there < max(wanted, 1):
         raise ValueError(

@@ -110,10 +110,6 @@ def check_grid(
                 )
     size = (check_side("width", _given(width)), check_side("height", _given(height)))
     request = GridRequest(prompt, rows, list(variants.values()), *size, options)
-    if options and options.loras and any("lora" in v.method.split("+") for v in request.variants):
-        raise ValueError(
-            "The method lora and LoRA files are both LoRAs of the backbone: leave one of them out."
-        )
     if request.total > most:
         raise ValueError(
             f"This grid has {len(rows)} x {len(variants)} = {request.total} images, and {most} is the most: give fewer "

@@ -547,6 +547,11 @@ class Grids:
             raise ValueError(
                 f"A grid has 1 to {MAX_CELLS} images, not {request.total}: give fewer seeds or values."
             )
+        options = request.options or default_options(self.settings)
+        if options.loras and any("lora" in variant.method.split("+") for variant in request.variants):
+            raise ValueError(
+                "The method lora and LoRA files are both LoRAs of the backbone: leave one of them out."
+            )
         sampling = self.models.sampling()
         variants: dict[tuple, Variant] = {}
         for variant in request.variants:
@@ -565,7 +570,7 @@ class Grids:
             "height": request.height or height,
             "width": request.width or width,
             "backbone": self.settings.backbone,
-            "options": (request.options or default_options(self.settings)).config(),
+            "options": options.config(),
         }
         id = uuid.uuid4().hex[:12]
         held = self._lock(id)  # before anyone can see the row, and sweep it

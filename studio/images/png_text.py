@@ -212,7 +212,7 @@ def _webui(raw: Mapping[str, Any]) -> dict[str, Any]:
     else:
         prompt = prompt if weighted else plain(prompt)
     loras = [f"{name}:{weight}" if weight else name for name, weight in tags]
-    sampler = raw.get("scheduler") if isinstance(raw.get("scheduler"), str) else ""
+    sampler = raw["scheduler"] if isinstance(raw.get("scheduler"), str) else ""
     return {
         "prompt": prompt,
         "weighted": weighted,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -24,7 +24,7 @@ MANY = 8  # seeds where none can be read
 LARGEST = 2**31
 
 
-@dataclass
+@dataclasses.dataclass
 class Form:
     """The parts of the form; ``fields`` in the order of ``check_grid``, then those of ``studio.pages.sampling``."""
 
@@ -104,9 +104,9 @@ def starting(methods: Sequence[tuple[str, str]]) -> list[str]:
 
 def request_of(settings: Settings, *fields: Any) -> GridRequest:
     """What the fields of the form ask for."""
-    prompt, *axes = fields[: -sampling.COUNT]
-    prompt, options = read_options(settings, prompt, *fields[-sampling.COUNT :])
-    return check_grid(prompt, *axes, options=options)
+    axes, options = fields[1 : -sampling.COUNT], fields[-sampling.COUNT :]
+    prompt, chosen = read_options(settings, fields[0], *options)
+    return dataclasses.replace(check_grid(prompt, *axes), options=chosen)
 
 
 def planned(settings: Settings, *asked: Any) -> str:
