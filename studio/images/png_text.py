@@ -19,7 +19,7 @@ from typing import Any
 
 from core.emphasis import is_weighted, plain
 from core.schedulers import SCHEDULERS
-from core.words import check_prompt
+from core.words import MAX_PROMPT, check_prompt
 from data.store.checks import identifier
 from studio.images.methods import parse, projects
 from studio.images.options import MOST, SUFFIX, WEIGHTS, check_negative, check_scheduler, loras_of
@@ -203,6 +203,8 @@ def _joined(lines: Sequence[str]) -> str:
 
 def _webui(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The prompt of the WebUI, whether it has weights, and its LoRAs; the scheduler by its class."""
+    if len(raw["prompt"]) > MAX_PROMPT:
+        return {}  # it is refused in a moment
     tags = LORA_TAG.findall(raw["prompt"])
     prompt = LORA_TAG.sub("", raw["prompt"]).strip() if tags else raw["prompt"]
     try:

@@ -311,6 +311,7 @@ BOMB = zlib.compress(b"a" * (png_text.MAX_TEXT * 8), 9)
         (spliced(chunk(b"aaAa", b"") * (png_text.MAX_CHUNKS + 1)), "too many parts"),
         (picture(parameters="\nSteps: 1, Sampler: x, Seed: 3, Size: 8x8"), "have no prompt"),
         (picture(parameters="x" * 5000), "characters"),
+        (picture(parameters="(" * 500_000 + ")" * 500_000), "characters"),
         (spliced(chunk(b"tEXt", b"parameters\0a \x01 b")), "control character"),
         (spliced(chunk(b"tEXt", "parameters\0赤いボール".encode("cp932"))), "neither UTF-8 nor Latin-1"),
         (picture(noise_projection_studio="[" * 100_000), "no generation parameters"),
