@@ -7,9 +7,9 @@ As in the WebUI, a token's weight multiplies its hidden states, and then all are
 Departure: the mean is that of all encoders of a text together. Where it is near zero, as in untrained encoders, nothing is
 scaled back.
 
-Neither of the two libraries for this is used. Compel has a syntax and an arithmetic of its own, by which the same numbers
-make other images than in the WebUI, and knows the text encoders of four families; sd_embed is in no package index. What
-is here works on the hidden states of any family.
+Neither of the two libraries for this is used. Compel (2.5.1 works beside transformers 5) has a syntax and an arithmetic of
+its own, by which the same numbers make other images than in the WebUI, and knows the pipelines of five families; sd_embed
+is not in the package index. What is here works on the hidden states of any family.
 """
 
 from __future__ import annotations

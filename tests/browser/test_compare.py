@@ -171,4 +171,4 @@ def test_negative_prompt_scheduler_lora_file_and_weights_are_chosen_and_in_the_r
     )
     assert rows == [made, made]
     assert "without a negative prompt" in page.locator("#compare-note").inner_text()
-    assert page.locator("#words-none .ws-chip").count() == 4
+    assert page.locator("#words-none .ws-chip").count() == 3  # red, circle, and nothing else
