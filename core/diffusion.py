@@ -46,7 +46,8 @@ __all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
 class Text:
     """Encoded prompts, c of a batch: hidden (B, L, D), mask (B, L) bool, True at real tokens; words (B, J, L), averaging
     weights of every word over its sub-tokens, zero rows as padding; pooled (B, P) and the negatives, with a mask of their own
-    length, where the pipeline has them."""
+    length, where the pipeline has them; emphasis (B, L), the weights of the tokens in sampling, where prompts have some
+    (`core.options`)."""
 
     prompts: list[str]
     hidden: Tensor
@@ -58,6 +59,7 @@ class Text:
     negative: Tensor | None = None
     negative_pooled: Tensor | None = None
     negative_mask: Tensor | None = None
+    emphasis: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -242,7 +244,7 @@ class Diffuser:
         table = torch.zeros(len(prompts), max(1, *map(len, word_lists)), length)
         located = []
         for row, words, reading, real in zip(table, word_lists, readings, mask, strict=True):
-            places = self._locate(reading, words, real)
+            places = self.locate(self.family.tokenizers[0], reading, words, real)
             located.append(places)
             row[: len(places)] = weights(places, length)
             if words and words[-1].kind == EXTRA:  # it is about the whole prompt
@@ -310,13 +312,14 @@ class Diffuser:
             masks.append(tokenizer(texts, return_tensors="pt", **window)["attention_mask"].bool())
         return torch.cat(masks, 1)
 
-    def _locate(self, reading: Reading, words: list[Word], real: Tensor) -> list[Located]:
-        """Positions of the words in the hidden states, of which `real` (L,) is the mask: the tokenizer counts real tokens."""
+    def locate(self, name: str, reading: Reading, words: Sequence[Word], real: Tensor) -> list[Located]:
+        """Positions of words of a prompt in a tokenizer's stretch of the hidden states, of which `real` (L,) is the mask: the
+        tokenizer counts real tokens."""
         shifted = [
             replace(word, start=word.start + reading.start, end=word.end + reading.start) for word in words
         ]
         window = len(real) + reading.dropped
-        places = locate(self._tokenizer(self.family.tokenizers[0]), reading.text, shifted, window)
+        places = locate(self._tokenizer(name), reading.text, shifted, window)
         positions = real.nonzero().flatten().tolist()
 
         def moved(tokens: tuple[int, ...]) -> tuple[int, ...]:

@@ -247,7 +247,7 @@ def advice(prompt: str) -> list[str]:
     if syntax := _SYNTAX.findall(prompt):
         sentences.append(
             f"{', '.join(map(repr, dict.fromkeys(syntax)))} is syntax of other tools: it is not scored, and here it has no "
-            "effect but as text; take it out."
+            "effect but as text; take it out, or switch weights on for (word:1.3)."
         )
     if any(_unspaced(char) for char in prompt):
         sentences.append(

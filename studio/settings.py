@@ -55,6 +55,20 @@ def _guidance(variable: str, text: str) -> float:
     return float(text)
 
 
+def _negative(variable: str, text: str) -> str:
+    if len(text) > 2000 or not text.isprintable():
+        raise ValueError(f"{variable} is {text[:40]!r}: set it to a line of at most 2000 characters.")
+    return text
+
+
+def _scheduler(variable: str, text: str) -> str:
+    from core.schedulers import SCHEDULERS
+
+    if text and text not in SCHEDULERS:
+        raise ValueError(f"{variable} is {text[:60]!r}: set it to one of {', '.join(SCHEDULERS)}.")
+    return text
+
+
 def _device(variable: str, text: str) -> str:
     kind, _, index = text.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
@@ -210,6 +224,12 @@ class Settings:
         _auto(_whole(1, 100)),
     )
     guidance: str = _setting("auto", "guidance likewise: auto or 0 (none) to 20", _auto(_guidance))
+    negative: str = _setting("", "negative prompt of images where nobody chooses; empty: none", _negative)
+    scheduler: str = _setting(
+        "",
+        "diffusers' class name of the scheduler likewise, for example DPMSolverMultistepScheduler; empty: the backbone's own",
+        _scheduler,
+    )
     offload: str = _setting(
         "none",
         "parts of the backbone that wait outside the GPU: none, model (one at a time is there), group (layers that are copied ahead) or sequential (a layer at a time)",

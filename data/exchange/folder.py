@@ -43,7 +43,7 @@ LIST = 1 << 22  # bytes of a zip's list of files, about 40,000 images
 MOST_SPLITS = 16
 KEPT = (
     "id prompt prompt_set split seed method strength projector_run backbone backbone_revision width height steps "
-    "guidance sampler noise_sha256"
+    "guidance sampler negative weighted loras noise_sha256"
 ).split()
 GROUP = 1000  # images of a row group
 TYPES = {"seed": "int64", "strength": "float32", "width": "int32", "height": "int32", "steps": "int32",
@@ -182,6 +182,8 @@ COLUMNS = {
     "prompt": "the text that the image was made from",
     "prompt_set, split": "where the prompt comes from; `heldout` prompts were never trained on",
     "seed, backbone, backbone_revision, width, height, steps, guidance, sampler": "what makes the image again",
+    "negative, weighted, loras": "the negative prompt; the prompt with weights in the WebUI's syntax, where it had any; the LoRA "
+    "files, as JSON",
     "method, strength, projector_run": "`none`, or how the initial noise was changed, how far, and by which model",
     "noise_sha256": "of the initial noise",
     "words": "a list, an entry a word that has a label",

@@ -5,6 +5,7 @@ A sample is written once, before it is shown, and never changes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from data.store.schema import SPLITS
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 # word_rules: as every sample was counted before rules had numbers
 DEFAULTS = {"prompt_set": "", "split": "train", "backbone_revision": "", "sampler": "", "method": "none", "strength": 0.0,
-            "word_rules": 1}  # fmt: skip
+            "word_rules": 1, "negative": "", "weighted": "", "loras": "[]"}  # fmt: skip
 NEEDED = ("prompt", "n_words", "seed", "backbone", "width", "height", "steps", "guidance")
 EQUALS = (
     "prompt prompt_set split seed backbone backbone_revision method projector_run group_id noise_sha256 "
@@ -41,6 +42,26 @@ def _image_path(name: str, value: Any) -> str:
     return path
 
 
+def _loras(name: str, value: Any) -> str:
+    """A JSON list of LoRA files {name, sha256, weight}, in one spelling."""
+    try:
+        files = json.loads(checks.text(name, value, 4000))
+    except ValueError:
+        files = None
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+        raise ValueError(
+            f"{name} must be a JSON list of {{name, sha256, weight}}, not {checks.shown(value)}."
+        )
+    for file in files:
+        checks.names(file, LORA, f"A file of {name} has no field {{0}}; it has {{1}}.")
+    checked = [{key: shape(f"{name}.{key}", file.get(key)) for key, shape in LORA.items()} for file in files]
+    return checks.as_json(name, checked)
+
+
+LORA: dict[str, checks.Shape] = {
+    "name": partial(checks.text, longest=200), "sha256": checks.sha256,
+    "weight": partial(checks.number, low=-10, high=10),
+}  # fmt: skip
 SHAPES: dict[str, checks.Shape] = {
     "id": checks.identifier, "prompt": partial(checks.text, longest=checks.PROMPT_LENGTH), "prompt_set": words(),
     "split": choice(*SPLITS), "n_words": partial(checks.integer, low=0, high=1000),
@@ -51,7 +72,8 @@ SHAPES: dict[str, checks.Shape] = {
     "guidance": partial(checks.number, low=0, high=1000), "sampler": words(), "method": checks.text,
     "strength": partial(checks.number, low=0, high=1), "projector_run": maybe(checks.identifier),
     "image_path": maybe(_image_path), "image_sha256": maybe(checks.sha256), "noise_sha256": maybe(checks.sha256),
-    "group_id": maybe(checks.identifier), "created": checks.time,
+    "group_id": maybe(checks.identifier), "created": checks.time, "negative": words(checks.PROMPT_LENGTH),
+    "weighted": words(checks.PROMPT_LENGTH), "loras": _loras,
 }  # fmt: skip
 COLUMNS = list(SHAPES)
 

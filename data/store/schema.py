@@ -601,3 +601,16 @@ def m014_imports(db: Database) -> None:
         CREATE INDEX imports_left ON imports (seq) WHERE done < total
         """
     run(db, sql)
+
+
+@migrations()
+def m015_options(db: Database) -> None:
+    """What else a sample was made with: its negative prompt; ``weighted``, its prompt as it was typed where parts of it have
+    weights (``prompt`` is the text without them, in which the words are counted); and the LoRA files, a JSON list of {name,
+    sha256, weight}. Samples of before were made with none of them; the scheduler is in ``sampler`` as ever."""
+    for column in (
+        "negative TEXT NOT NULL DEFAULT '' CHECK (length(negative) <= 2000)",
+        "weighted TEXT NOT NULL DEFAULT '' CHECK (length(weighted) <= 2000)",
+        "loras TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(loras))",
+    ):
+        db.execute(f"ALTER TABLE samples ADD COLUMN {column}")

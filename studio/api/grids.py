@@ -7,9 +7,10 @@ import gradio as gr
 
 from studio.access.limits import limits
 from studio.api.answers import FILES, Variant, content, file
-from studio.doors import OWNERS, PEOPLE, WRITERS, GridId, endpoint
+from studio.doors import OWNERS, PEOPLE, WRITERS, GridId, Loras, Negative, Scheduler, Weighted, endpoint
 from studio.grids.grid import check_grid, grid_change
 from studio.images import pictures
+from studio.images.options import read_options
 from studio.numbers import whole
 from studio.pages import shared
 from studio.studio import Studio
@@ -36,13 +37,18 @@ def start_grid(
     strengths: Annotated[str, 'of what is projected, such as "0,0.5,1"'] = "1",
     guidance: Annotated[str, 'values such as "3,5,7"; empty for the model\'s own'] = "",
     steps: Annotated[str, 'values such as "10-30 (+10)"; empty for the model\'s own'] = "",
+    negative: Negative = None,
+    scheduler: Scheduler = None,
+    loras: Loras = "",
+    weighted: Weighted = False,
     profile: gr.OAuthProfile | None = None,
 ) -> str:
     """Make a grid of images in the background, seeds against ways to make them; look at it with the endpoint grid.
 
     Returns: the grid's id
     """
-    request = check_grid(prompt, seeds, methods, strengths, guidance, steps)
+    prompt, options = read_options(studio.settings, prompt, negative, scheduler, loras, weighted)
+    request = check_grid(prompt, seeds, methods, strengths, guidance, steps, options=options)
     limits(studio, profile).check_grid(request, studio.store)
     return studio.grids.start(request, who)
 

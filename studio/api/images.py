@@ -11,15 +11,19 @@ import gradio as gr
 from studio.access.limits import limits
 from studio.access.waiting import MODELS
 from studio.api.answers import GivenFile, Viewer, columns, content, given, picture, plain
-from studio.doors import SampleId, endpoint
+from studio.doors import Loras, Negative, SampleId, Scheduler, Weighted, endpoint
 from studio.images import png_text
+from studio.images.options import read_options
 from studio.numbers import whole
 from studio.pages import shared
 from studio.studio import Studio, check_request
 
 PATIENCE = 600.0  # seconds that a comparison waits for the models to be loaded
 MOST = 200  # samples in one answer
-COLUMNS = "id prompt prompt_set split seed method strength steps guidance width height created mean people flags words"
+COLUMNS = (
+    "id prompt prompt_set split seed method strength steps guidance width height sampler negative weighted loras created mean "
+    "people flags words"
+)
 
 
 @endpoint(line=MODELS)
@@ -34,6 +38,10 @@ def compare(
     noise: Annotated[
         str, "projected, or best-noise-of-8 for the best of so many noises, chosen before anything is drawn"
     ] = "projected",
+    negative: Negative = None,
+    scheduler: Scheduler = None,
+    loras: Loras = "",
+    weighted: Weighted = False,
     profile: gr.OAuthProfile | None = None,
 ) -> dict[str, Any]:
     """Make images of a prompt without and with projected noise, from the same seeds, and score every word of each.
@@ -45,7 +53,8 @@ def compare(
     own = studio.models.sampling()
     steps = own["steps"] if steps is None else steps
     guidance = own["guidance"] if guidance is None else guidance
-    request = check_request(prompt, seeds, steps, guidance, strength, noise=noise)
+    prompt, options = read_options(studio.settings, prompt, negative, scheduler, loras, weighted)
+    request = check_request(prompt, seeds, steps, guidance, strength, noise=noise, options=options)
     limits(studio, profile).check_request(request, studio.store)
     began = time.monotonic()
     while not loading.over:
@@ -97,7 +106,7 @@ def image(
 def read_image(studio: Studio, file: Annotated[GivenFile, "the PNG"]) -> dict[str, Any]:
     """How a PNG says that it was made, whether this studio, the WebUI of AUTOMATIC1111 or a tool whose JSON is known wrote it.
 
-    Returns: prompt, seed, steps, guidance, width, height, method, strength, run: what is not said is null; source: studio, webui or json; note: what of it cannot be used here, or ''
+    Returns: prompt, seed, steps, guidance, width, height, method, strength, run, negative, scheduler, loras: [name:weight], weighted: whether the prompt has weights; what is not said is null or empty; source: studio, webui or json; note: what of it cannot be used here, or ''
     """
     return png_text.read_png(given(file))
 
@@ -150,7 +159,7 @@ def search(
 ) -> dict[str, Any]:
     """Stored samples, a page at a time, as the Library shows them.
 
-    Returns: samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source: gold, human, simulated, calibrated or vlm, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
+    Returns: samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, sampler, negative, weighted: its prompt with weights or '', loras: JSON, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source: gold, human, simulated, calibrated or vlm, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
     """
     page = studio.store.library.search(
         text, sort=sort, after=after, limit=whole("limit", limit, 1, MOST), gold=shared.manages(studio, who, profile),

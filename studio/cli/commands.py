@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from studio.cli.console import Console
-from studio.doors import PROGRAM, Result, RunId, command, endpoint, group
+from studio.doors import PROGRAM, Loras, Negative, Result, RunId, Scheduler, command, endpoint, group
 from studio.numbers import whole
 from studio.settings import Settings, settings_table
 from studio.times import moment
@@ -88,12 +88,16 @@ def collect(
     strength: Annotated[float, "of the projection"] = 1.0,
     steps: Annotated[int | None, "sampling steps; without it STUDIO_STEPS, else the backbone's own"] = None,
     guidance: Annotated[float | None, "likewise; 0 is none"] = None,
+    negative: Negative = None,
+    scheduler: Scheduler = None,
+    loras: Loras = "",
     batch: Annotated[int | None, "images at a time"] = None,
     no_score: Annotated[bool, "leave the scoring for later"] = False,
 ) -> Result:
     """Make and store images, and score them."""
     from data.prompts import load
     from data.prompts.public import read_set, set_name
+    from studio.images.options import check_options
 
     if prompts:
         texts = first(read_set(prompts), "count", count)
@@ -101,6 +105,7 @@ def collect(
         texts = load(set, 100 if count is None else count, studio.settings.world)
     ids = studio.collecting.collect(
         texts, seeds, method, steps=steps, guidance=guidance, strength=strength, batch=batch,
+        options=check_options(studio.settings, negative, scheduler, loras),
         prompt_set=set_name(prompts) if prompts else set, first_seed=first_seed,
         on_progress=console.count("images"), stop=console.stop,
     )  # fmt: skip

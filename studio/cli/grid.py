@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from studio.cli.commands import person
 from studio.cli.console import Console
-from studio.doors import PROGRAM, Result, command
+from studio.doors import PROGRAM, Loras, Negative, Result, Scheduler, Weighted, command
 from studio.numbers import plain
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ def grid(
     strengths: Annotated[str, "of what is projected: 0,0.5,1 or 0-1 (+0.25)"] = "1",
     guidance: Annotated[str, "likewise; without it STUDIO_GUIDANCE, else the backbone's own"] = "",
     steps: Annotated[str, "likewise; without it STUDIO_STEPS, else the backbone's own"] = "",
+    negative: Negative = None,
+    scheduler: Scheduler = None,
+    loras: Loras = "",
+    weighted: Weighted = False,
     zip: Annotated[str | None, "pack the images, with their text, and a manifest into this file"] = None,
     resume: Annotated[
         str | None, "the id of a grid that was stopped, interrupted or has failed, to resume"
@@ -34,6 +38,7 @@ def grid(
 ) -> Result:
     """Make images of a prompt, seeds x variants, score them, and say what each variant changes."""
     from studio.grids.grid import check_grid
+    from studio.images.options import read_options
 
     name = person(who)
     if bool(resume) == bool(prompt):
@@ -42,7 +47,9 @@ def grid(
         id = resume
         studio.grids.resume(id, name)
     else:
-        id = studio.grids.start(check_grid(prompt, seeds, methods, strengths, guidance, steps), name)
+        prompt, options = read_options(studio.settings, prompt, negative, scheduler, loras, weighted)
+        asked = check_grid(prompt, seeds, methods, strengths, guidance, steps, options=options)
+        id = studio.grids.start(asked, name)
     total, count = studio.grids.request(id).total, console.count("images")
     while not studio.grids.work.wait(id, LOOK):
         count(studio.store.grids.cells_made(id), total)

@@ -123,7 +123,7 @@ def conduct(job: Job) -> dict[str, Any]:
 
 def made_with(studio: Studio) -> dict[str, str]:
     """The models that a run's images and scores depend on."""
-    diffuser, scorer = studio.models.diffuser(), studio.models.scorer()
+    diffuser, scorer = studio.models.configured(), studio.models.scorer()
     return {"backbone": diffuser.name, "images": diffuser.fingerprint, "scorer": scorer.version}
 
 

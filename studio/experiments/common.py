@@ -126,7 +126,7 @@ def judged(
     studio, folder = job.studio, job.folder / name
     seeds = evaluation_seeds(job, prompts) if seeds is None else seeds
     judge, judge_name = judge_of(studio, prompts)
-    scorer, diffuser = studio.models.scorer(), studio.models.diffuser()
+    scorer, diffuser = studio.models.scorer(), studio.models.configured()
     with studio.models.lock:
         report = alignment(
             diffuser, methods, prompts, seeds, judge, scorer=scorer, settings=sampling_of(job), folder=folder,
@@ -234,7 +234,7 @@ def before_after(
     seeds = [row[0] for row in evaluation_seeds(job, prompts)] if seeds is None else seeds
 
     def make() -> dict[str, Any]:
-        diffuser, sampling = job.studio.models.diffuser(), sampling_of(job)
+        diffuser, sampling = job.studio.models.configured(), sampling_of(job)
         with job.studio.models.lock:
             columns = [m.run(diffuser, prompts, seeds, sampling, stop=job.stopped).images for m in methods]
         items = [

@@ -149,7 +149,7 @@ def labels_of(studio: Studio, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _alignment(studio: Studio, prompts: list[str], settings: Settings, watching: Watching) -> dict[str, Any]:
     """The methods of the settings, against none."""
-    scorer, diffuser = studio.models.scorer(), studio.models.diffuser()
+    scorer, diffuser = studio.models.scorer(), studio.models.configured()
     names = ["projected"] if settings["projected"] else []
     names += [f"best-of-{n}" for n in (2, 4, 8, 16) if n <= min(settings["best_of"], settings["seeds"])]
     if settings["best_noise"] > 1:

@@ -15,6 +15,7 @@ from typing import Any
 
 from data.store.checks import identifier
 from studio.images.methods import BY_REWARD, CHOOSING, NAMES, NOISE, named, parse, projects
+from studio.images.options import SamplingOptions
 from studio.images.prompts import scorable
 from studio.images.views import GUIDANCE, NOISES, STEPS, check_side, seed_from
 from studio.numbers import real, shown, whole
@@ -51,13 +52,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class GridRequest:
-    """A grid to make. width and height None: the backbone's own size, until the grid is started."""
+    """A grid to make. width and height None: the backbone's own size, options None: the studio's own, until the grid is
+    started."""
 
     prompt: str
     seeds: list[int]
     variants: list[Variant]
     width: int | None = None
     height: int | None = None
+    options: SamplingOptions | None = None
 
     @property
     def total(self) -> int:
@@ -74,6 +77,7 @@ def check_grid(
     width: Any = None,
     height: Any = None,
     most: int = MAX_CELLS,
+    options: SamplingOptions | None = None,
 ) -> GridRequest:
     """A GridRequest from whatever a page or a command line gave; ValueError with a sentence for each bad input.
 
@@ -105,7 +109,7 @@ def check_grid(
                     f"This grid has more than {most} images even for one seed: give fewer values on the axes."
                 )
     size = (check_side("width", _given(width)), check_side("height", _given(height)))
-    request = GridRequest(prompt, rows, list(variants.values()), *size)
+    request = GridRequest(prompt, rows, list(variants.values()), *size, options)
     if request.total > most:
         raise ValueError(
             f"This grid has {len(rows)} x {len(variants)} = {request.total} images, and {most} is the most: give fewer "

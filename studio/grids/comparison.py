@@ -18,6 +18,7 @@ from studio.grids.axes import Variant
 from studio.grids.grid import Cells, Ways
 from studio.images.making import Plan
 from studio.images.models import Using
+from studio.images.options import SamplingOptions, default_options
 from studio.images.scoring import Scoring, asked
 from studio.images.views import (
     CompareUpdate,
@@ -79,15 +80,21 @@ class Comparison:
         self, request: Request, stop: Callable[[], bool], emit: Callable[[CompareUpdate], None]
     ) -> None:
         emit(CompareUpdate("encode", message="Reading the prompt."))
-        projector = self.models.using("projector") if request.noise == "projected" else Using()
-        second, notes = self._second(request, projector)
-        notes += [*advice(request.prompt), *unknown_words(self.describe_words(request.prompt))]
+        projects = request.noise == "projected"
+        projector = self.models.using("projector") if projects else Using()
+        options = default_options(self.models.settings) if request.options is None else request.options
+        second, notes = self._second(request, projector, options)
+        notes += [
+            *options.notes(projected=bool(second) and projects),
+            *advice(request.prompt),
+            *unknown_words(self.describe_words(request.prompt)),
+        ]
         message = " ".join(filter(None, notes))
         # a seed whose own noise was chosen has one image
         images_of = list(dict.fromkeys([*((seed, "none") for seed in request.seeds), *second]))
         plan = Plan(
             [request.prompt] * len(images_of), [seed for seed, _ in images_of], [method for _, method in images_of],
-            request.strength, request.steps, request.guidance, request.height, request.width,
+            request.strength, request.steps, request.guidance, request.height, request.width, options,
         )  # fmt: skip
         others = [images_of.index(one) for one in second]
 
@@ -119,7 +126,9 @@ class Comparison:
         else:
             update("done", message)
 
-    def _second(self, request: Request, projector: Using) -> tuple[list[tuple[int, str]], list[str]]:
+    def _second(
+        self, request: Request, projector: Using, options: SamplingOptions
+    ) -> tuple[list[tuple[int, str]], list[str]]:
         """Seed and method of each second image, and how its noise was chosen; none, and why, without the model."""
         if request.noise == "projected":
             if projector.model is None:
@@ -132,7 +141,7 @@ class Comparison:
         variant = Variant(request.noise, request.noise, reward.run or "")
         height, width = self.models.diffuser().size
         size = (request.height or height, request.width or width)
-        seeds = self.cells.chosen(request.prompt, request.seeds, variant, size, ways)
+        seeds = self.cells.chosen(request.prompt, request.seeds, variant, size, ways, options)
         said = [f"The noise was chosen by {ways.chosen_by(variant)}.", reward.warning]
         return [(seed, "none") for seed in seeds], said
 

@@ -50,9 +50,10 @@ from studio.errors import sentence
 from studio.grids.axes import MAX_CELLS, GridRequest, Variant, check_grid, kind_of, without_projection
 from studio.grids.statistics import grid_change
 from studio.images import gpu, pictures, png_text
-from studio.images.making import Plan, encode, sampler_of
+from studio.images.making import Plan, encode, made_with
 from studio.images.methods import BY_REWARD, CHOOSING, REWARD, TEACHER, Makers, chooses, parse, without_choice
 from studio.images.models import NETWORKS, SHIPPED, Models, Using
+from studio.images.options import NONE, SamplingOptions, default_options
 from studio.images.scoring import Scoring
 from studio.images.views import SampleView
 from studio.numbers import shown
@@ -102,6 +103,7 @@ class GridView:
     cells: list[Cell]
     created: str = ""
     made_by: str = ""
+    options: SamplingOptions = NONE
 
 
 # ---- work in the background ---------------------------------------------------------------------------------------
@@ -255,15 +257,19 @@ class Cells:
         """Make, store and score what a grid lacks. Raises Stopped."""
         grid = request_of(self.store.grids.get(job.id))
         places = [(seed, variant) for seed in grid.seeds for variant in grid.variants]
-        diffuser, ways = self.models.diffuser(), Ways(self.models, self.store)
+        options = grid.options or NONE
+        diffuser, ways = self.models.configured(options), Ways(self.models, self.store)
         size = (grid.height or diffuser.size[0], grid.width or diffuser.size[1])
         for variant in grid.variants:
-            ways.of(variant).check(diffuser, sampling_of(variant, size))
+            sampling = sampling_of(variant, size)
+            ways.of(variant).check(diffuser, sampling)
+            if options != NONE:
+                diffuser.check(sampling.guidance)
         warnings = (ways.using(variant).warning for variant in grid.variants)
         job.warning = " ".join(dict.fromkeys(filter(None, warnings)))[:2000]
         if job.warning:
             self.store.grids.update(job.id, "running", job.warning)
-        existing = self.stored(grid.prompt, places, size, self.store.grids.cells(job.id))
+        existing = self.stored(grid.prompt, places, size, self.store.grids.cells(job.id), options)
         self.store.grids.set_cells(job.id, existing)
         todo = [place for place in range(len(places)) if place not in existing]
         job.missing = len(todo)
@@ -275,7 +281,7 @@ class Cells:
             alike = [place for place in todo if together(places[place][1]) == together(places[todo[0]][1])]
             batch, began = alike[:count], time.monotonic()
             try:
-                ids = self.make(grid.prompt, [places[i] for i in batch], size, ways, job.halt)
+                ids = self.make(grid.prompt, [places[i] for i in batch], size, ways, job.halt, options)
             except Exception as error:
                 if not out_of_memory(error) or len(batch) == 1:
                     raise
@@ -292,16 +298,19 @@ class Cells:
                 count = min(2 * count, most)
 
     def stored(
-        self, prompt: str, places: Sequence[Place], size: tuple[int, int], known: Mapping[int, str]
+        self,
+        prompt: str,
+        places: Sequence[Place],
+        size: tuple[int, int],
+        known: Mapping[int, str],
+        options: SamplingOptions,
     ) -> dict[int, str]:
         """The samples that exist already, by their places: of equal ones that of the cell (known), else the oldest. Which
         seed a variant has chosen only its cell knows."""
-        diffuser = self.models.diffuser()
-        backbone = (*size, diffuser.name[-200:], diffuser.revision, sampler_of(diffuser))
-        columns = ("height", "width", "backbone", "backbone_revision", "sampler")
+        made = {**made_with(self.models.diffuser(), options), "height": size[0], "width": size[1]}
 
         def usable(row: Mapping[str, Any]) -> bool:
-            same = tuple(row[name] for name in columns) == backbone
+            same = all(row[name] == value for name, value in made.items())
             return same and bool(row["image_path"]) and (self.settings.home / row["image_path"]).is_file()
 
         seeds = list({seed for seed, _ in places})
@@ -334,6 +343,7 @@ class Cells:
         size: tuple[int, int],
         ways: Ways,
         halt: Callable[[], bool],
+        options: SamplingOptions,
     ) -> list[str]:
         """Images of places that go `together`, stored; the samples' ids. Raises Stopped."""
         with self.models.lock:
@@ -341,42 +351,56 @@ class Cells:
             choosing = dict.fromkeys(variant for _, variant in places if chooses(variant.method))
             for variant in choosing:
                 rows = [i for i, (_, other) in enumerate(places) if other == variant]
-                seeds = self.chosen(prompt, [places[i][0] for i in rows], variant, size, ways)
+                seeds = self.chosen(prompt, [places[i][0] for i in rows], variant, size, ways, options)
                 made_as = dataclasses.replace(variant, name="", method=without_choice(variant.method), run="")
                 for i, seed in zip(rows, seeds, strict=True):
                     plain[i] = (seed, made_as)
-            existing = self.stored(prompt, plain, size, {}) if choosing else {}
+            existing = self.stored(prompt, plain, size, {}, options) if choosing else {}
             missing = list(dict.fromkeys(place for i, place in enumerate(plain) if i not in existing))
             if halt():
                 raise Stopped
             if not missing:
                 return [existing[i] for i in range(len(plain))]
             if gpu.apart():
-                array, images = self.denoised_apart(prompt, missing, size, stop=halt)
+                array, images = self.denoised_apart(prompt, missing, size, options, stop=halt)
                 noise = torch.from_numpy(array)
             else:
-                noise, images = self.denoised(prompt, missing, size, ways, halt)
+                noise, images = self.denoised(prompt, missing, size, ways, options, halt)
         ids = {}
         for i, (seed, variant) in enumerate(missing):
             how, item = sampling_of(variant, size), slice(i, i + 1)
-            plan = Plan([prompt], [seed], [variant.method], variant.strength, how.steps, how.guidance, *size)
+            plan = Plan(
+                [prompt], [seed], [variant.method], variant.strength, how.steps, how.guidance, *size, options
+            )  # fmt: skip
             (id,) = self.making.keep(plan, ways.using(variant), noise[item], images[item], PROMPT_SET)
             ids[seed, variant] = id
         return [existing.get(i) or ids[place] for i, place in enumerate(plain)]
 
     def chosen(
-        self, prompt: str, seeds: Sequence[int], variant: Variant, size: tuple[int, int], ways: Ways
+        self,
+        prompt: str,
+        seeds: Sequence[int],
+        variant: Variant,
+        size: tuple[int, int],
+        ways: Ways,
+        options: SamplingOptions,
     ) -> list[int]:
         """The seeds whose noise a variant chooses, one for each row's seed. Expects the models' lock."""
         if gpu.apart():
-            return self.chosen_apart(prompt, list(seeds), variant, size)
-        return self.chosen_here(prompt, seeds, variant, size, ways)
+            return self.chosen_apart(prompt, list(seeds), variant, size, options)
+        return self.chosen_here(prompt, seeds, variant, size, ways, options)
 
     def chosen_here(
-        self, prompt: str, seeds: Sequence[int], variant: Variant, size: tuple[int, int], ways: Ways
+        self,
+        prompt: str,
+        seeds: Sequence[int],
+        variant: Variant,
+        size: tuple[int, int],
+        ways: Ways,
+        options: SamplingOptions,
     ) -> list[int]:
-        diffuser = self.models.diffuser()
-        text, shape = encode(diffuser, [prompt] * len(seeds)), diffuser.latent_shape(*size)
+        diffuser = self.models.configured(options)
+        text, shape = encode(diffuser, options.typed([prompt] * len(seeds))), diffuser.latent_shape(*size)
         return ways.of(variant).start(text, list(seeds), shape).seeds
 
     def denoised(
@@ -385,11 +409,12 @@ class Cells:
         places: Sequence[Place],
         size: tuple[int, int],
         ways: Ways,
+        options: SamplingOptions,
         halt: Callable[[], bool] | None = None,
     ) -> tuple[Tensor, np.ndarray]:
         """The noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
-        diffuser, seeds = self.models.diffuser(), [seed for seed, _ in places]
-        text, shape = encode(diffuser, [prompt] * len(places)), diffuser.latent_shape(*size)
+        diffuser, seeds = self.models.configured(options), [seed for seed, _ in places]
+        text, shape = encode(diffuser, options.typed([prompt] * len(places))), diffuser.latent_shape(*size)
         noise: list[Tensor] = [torch.empty(0)] * len(places)
         for variant in dict.fromkeys(variant for _, variant in places):
             rows = [i for i, (_, other) in enumerate(places) if other == variant]
@@ -400,7 +425,9 @@ class Cells:
         latents = ways.of(first).denoise(diffuser, text, begin, sampling_of(first, size), halt)
         return begin.noise, diffuser.decode(latents)
 
-    def _seconds(self, prompt: str, places: list[Place], size: tuple[int, int]) -> float:
+    def _seconds(
+        self, prompt: str, places: list[Place], size: tuple[int, int], options: SamplingOptions
+    ) -> float:
         """How long a GPU is asked for to denoise places that go together."""
         steps = places[0][1].steps
         assert steps is not None
@@ -412,16 +439,17 @@ class Cells:
         prompt: str,
         places: list[Place],
         size: tuple[int, int],
+        options: SamplingOptions,
         *,
         say: gpu.Say = gpu.unheard,
         stop: gpu.Asked = gpu.never,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`denoised` in the process that has the GPU (`studio.images.gpu`): nothing but what can be pickled."""
-        noise, images = self.denoised(prompt, places, size, Ways(self.models, self.store), stop)
+        noise, images = self.denoised(prompt, places, size, Ways(self.models, self.store), options, stop)
         return noise.numpy(), images
 
     def _seconds_to_choose(
-        self, prompt: str, seeds: list[int], variant: Variant, size: tuple[int, int]
+        self, prompt: str, seeds: list[int], variant: Variant, size: tuple[int, int], options: SamplingOptions
     ) -> float:
         """How long a GPU is asked for to foresee every noise that is chosen among."""
         noises = math.prod(
@@ -436,12 +464,13 @@ class Cells:
         seeds: list[int],
         variant: Variant,
         size: tuple[int, int],
+        options: SamplingOptions,
         *,
         say: gpu.Say = gpu.unheard,
         stop: gpu.Asked = gpu.never,
     ) -> list[int]:
         """`chosen` in the process that has the GPU: nothing but what can be pickled."""
-        return self.chosen_here(prompt, seeds, variant, size, Ways(self.models, self.store))
+        return self.chosen_here(prompt, seeds, variant, size, Ways(self.models, self.store), options)
 
     def _score(self, job: Job, ids: list[str]) -> None:
         """Score the samples that have no score; where the scorer's server does not answer, images are made all the same."""
@@ -461,7 +490,8 @@ def request_of(grid: Mapping[str, Any]) -> GridRequest:
     config = grid["config"]
     variants = [Variant(**each) for each in config["variants"]]
     width, height = config.get("width"), config.get("height")  # None or missing: the backbone's own
-    return GridRequest(config["prompt"], config["seeds"], variants, width, height)
+    options = SamplingOptions.of_config(config["options"]) if "options" in config else NONE
+    return GridRequest(config["prompt"], config["seeds"], variants, width, height, options)
 
 
 def sampling_of(variant: Variant, size: tuple[int, int]) -> Sampling:
@@ -550,6 +580,11 @@ class Grids:
             raise ValueError(
                 f"A grid has 1 to {MAX_CELLS} images, not {request.total}: give fewer seeds or values."
             )
+        options = request.options or default_options(self.settings)
+        if options.loras and any("lora" in variant.method.split("+") for variant in request.variants):
+            raise ValueError(
+                "The method lora and LoRA files are both LoRAs of the backbone: leave one of them out."
+            )
         sampling = self.models.sampling()
         variants: dict[tuple, Variant] = {}
         for variant in request.variants:
@@ -568,6 +603,7 @@ class Grids:
             "height": request.height or height,
             "width": request.width or width,
             "backbone": self.settings.backbone,
+            "options": options.config(),
         }
         id = uuid.uuid4().hex[:12]
         held = self._lock(id)  # before anyone can see the row, and sweep it
@@ -689,7 +725,7 @@ class Grids:
         state, message = self.work.end_of(row)
         return GridView(
             id, grid.prompt, grid.seeds, grid.variants, state, message, len(made), grid.total,
-            job.left if job else None, cells, row["created"], row["who"],
+            job.left if job else None, cells, row["created"], row["who"], grid.options or NONE,
         )  # fmt: skip
 
     def find(self, limit: int = 20) -> list[dict[str, Any]]:
@@ -756,7 +792,7 @@ class GridFiles:
         manifest = {
             "version": 1, "grid": view.id, "prompt": view.prompt, "seeds": view.seeds,
             "variants": [vars(variant) for variant in view.variants], "made": view.done, "total": view.total,
-            "cells": cells,
+            "options": view.options.config(), "cells": cells,
         }  # fmt: skip
         content = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode()
         path, packed = Path(path), io.BytesIO()

@@ -8,8 +8,9 @@ from typing import Any
 from core import ranks
 from core.training.loop import Stopped
 from studio.images import shards
-from studio.images.making import Making, Plan, sampler_of
+from studio.images.making import Making, Plan, made_with
 from studio.images.models import Using
+from studio.images.options import SamplingOptions, default_options
 from studio.images.prompts import scorable, seeds_for
 from studio.images.scoring import Stop, asked
 from studio.images.views import GUIDANCE, STEPS, check_side
@@ -34,6 +35,7 @@ class Collecting:
         guidance: float | None = None,
         width: int | None = None,
         height: int | None = None,
+        options: SamplingOptions | None = None,
         strength: float = 1.0,
         batch: int | None = None,
         prompt_set: str = "",
@@ -45,7 +47,7 @@ class Collecting:
     ) -> list[str]:
         """Make `seeds_per_prompt` images of every prompt with each prompt's own seeds; the samples' ids in order.
 
-        steps, guidance, width, height: None for those of the settings or the backbone. split: None for that of the
+        steps, guidance, width, height, options: None for those of the settings or the backbone. split: None for that of the
         prompt. evaluation: seeds that no training uses.
 
         Stored images are not made again, so a stopped collection resumes when it is asked for again. Several ranks share
@@ -70,9 +72,10 @@ class Collecting:
         how: dict[str, Any] = {
             "method": method, "strength": strength, "steps": steps, "guidance": guidance, "height": height, "width": width,
         }  # fmt: skip
+        options = default_options(self.settings) if options is None else options
         same = {
-            **how, "strength": strength if method == "projected" else 0.0, "backbone": diffuser.name[-200:],
-            "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser), "projector_run": projector.run,
+            **how, **made_with(diffuser, options), "strength": strength if method == "projected" else 0.0,
+            "projector_run": projector.run,
         }  # fmt: skip
         shards.merge(self.making)
         ids, halt = self._stored(prompts, same), asked(stop)
@@ -80,7 +83,7 @@ class Collecting:
         done = len(wanted) - len(todo)
         if on_progress:
             on_progress(done, len(wanted))
-        how |= {"prompt_set": prompt_set, "split": split}
+        how |= {"prompt_set": prompt_set, "split": split, "options": options}
         sharing = shards.Sharing(self.making, make_share, todo, batch, halt, **how)
 
         def on_part(made: int) -> None:

@@ -27,6 +27,7 @@ from core.words import CURRENT, units
 from data.store import Store
 from studio.images import gpu, pictures
 from studio.images.models import Models, Using
+from studio.images.options import NONE, SamplingOptions, loras_of
 from studio.images.prompts import Prompts
 from studio.settings import Settings
 
@@ -36,13 +37,14 @@ OnStep = Callable[[int, int, np.ndarray], None]
 
 SAME = (  # columns that make two samples the same one
     "prompt", "seed", "method", "strength", "steps", "guidance", "width", "height", "backbone", "backbone_revision",
-    "sampler", "projector_run",
+    "sampler", "negative", "weighted", "loras", "projector_run",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A batch of B images to make: a prompt, seed and method each, with settings that they share."""
+    """A batch of B images to make: a prompt, seed and method each, with settings that they share. options: with weights in the
+    prompt all have one prompt."""
 
     prompts: list[str]
     seeds: list[int]
@@ -52,6 +54,7 @@ class Plan:
     guidance: float
     height: int | None = None
     width: int | None = None
+    options: SamplingOptions = NONE
 
 
 class Making:
@@ -103,9 +106,9 @@ class Making:
         on_step: OnStep | None,
         stop: Callable[[], bool],
     ) -> tuple[Tensor, np.ndarray]:
-        diffuser = self.models.diffuser()
+        diffuser = self.models.configured(plan.options)
         shape = diffuser.latent_shape(plan.height, plan.width)
-        text = encode(diffuser, plan.prompts)
+        text = encode(diffuser, plan.options.typed(plan.prompts))
         noise = draw(plan.seeds, shape)
         projected = [i for i, method in enumerate(plan.methods) if method == "projected"]
         if projected and plan.strength > 0:
@@ -145,7 +148,7 @@ class Making:
         new: list[dict[str, Any]] = []
         for i, image in enumerate(self._as_stored(plan, projector, images)):
             row = self._row(plan, i, projector, image.shape)
-            content = pictures.png(image, row)
+            content = pictures.png(image, {name: row[name] for name in row if row[name] not in ("", "[]")})
             sha256 = pictures.sha256(content)
             if existing := self.same(row, sha256, image):
                 ids.append(existing)
@@ -181,9 +184,7 @@ class Making:
             "guidance": plan.guidance,
             "height": int(shape[0]),
             "width": int(shape[1]),
-            "backbone": diffuser.name[-200:],
-            "backbone_revision": diffuser.revision,
-            "sampler": sampler_of(diffuser),
+            **made_with(diffuser, plan.options),
             "projector_run": projector.run if {"projected", "lora"} & set(parts) else None,
         }
 
@@ -221,20 +222,20 @@ class Making:
 def noises_of(models: Models, store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """The projected noise (C, H, W) of samples, made again by the projector that made them; samples whose projector
     is gone are left out, with a line in the log."""
-    groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, float, int, int, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
-    diffuser = models.diffuser()
+        groups[row["projector_run"], row["strength"], row["height"], row["width"], row["loras"]].append(row)
     noises: dict[str, Tensor] = {}
-    for (run, strength, height, width), members in groups.items():
+    for (run, strength, height, width, _), members in groups.items():
         method = Method()
-        if strength > 0:
-            try:
+        try:  # the projector read the text as the LoRA files' encoders encode it
+            diffuser = models.configured(SamplingOptions(loras=loras_of(members[0])))
+            if strength > 0:
                 projector = models.open("projector", models.folder_of(store.runs.get(run)))
-            except ValueError as error:
-                log.warning("%d samples of projected noise are left out: %s", len(members), error)
-                continue
-            method = Projected(projector, strength)
+                method = Projected(projector, strength)
+        except ValueError as error:
+            log.warning("%d samples of projected noise are left out: %s", len(members), error)
+            continue
         for at in range(0, len(members), 64):
             batch = members[at : at + 64]
             text = encode(diffuser, [row["prompt"] for row in batch])
@@ -253,12 +254,22 @@ def _nearly(path: Path, row: Mapping[str, Any], image: np.ndarray) -> bool:
     return stored.shape == image.shape and int(np.abs(stored.astype(int) - image).max()) <= 1
 
 
-def encode(diffuser: Diffuser, prompts: Sequence[str]) -> Text:
+def encode(diffuser: Any, prompts: Sequence[str]) -> Text:
     """Encoded text of a batch; each distinct prompt is encoded once."""
     distinct = list(dict.fromkeys(prompts))
     return diffuser.encode(distinct).take([distinct.index(prompt) for prompt in prompts])
 
 
-def sampler_of(diffuser: Diffuser) -> str:
-    """The class name of a backbone's scheduler."""
-    return type(diffuser.pipe.scheduler).__name__
+def sampler_of(diffuser: Diffuser, options: SamplingOptions) -> str:
+    """The class name of the scheduler that a backbone is sampled with."""
+    return options.scheduler or type(diffuser.pipe.scheduler).__name__
+
+
+def made_with(diffuser: Diffuser, options: SamplingOptions) -> dict[str, str]:
+    """The columns of a sample that say which model and options made it."""
+    return {
+        "backbone": diffuser.name[-200:],
+        "backbone_revision": diffuser.revision,
+        "sampler": sampler_of(diffuser, options),
+        **options.columns(),
+    }

@@ -22,12 +22,14 @@ from core.backbone import Backbone
 from core.diffusion import Diffuser
 from core.families import Sampling
 from core.loading import DTYPES, own_sampling
+from core.options import configured
 from core.scoring.calibrator import Calibrator
 from core.scoring.endpoint import EndpointScorer
 from core.scoring.vlm import VLMScorer
 from data.store import Store
 from studio.access.places import shortened
 from studio.images import gpu
+from studio.images.options import SamplingOptions, default_options
 from studio.settings import Settings, is_address
 
 log = logging.getLogger("studio")
@@ -118,6 +120,12 @@ class Models:
                     compile_blocks=settings.compile == "yes",
                 )  # fmt: skip
             return self._diffuser
+
+    def configured(self, options: SamplingOptions | None = None) -> Any:
+        """The diffuser under options, None for the studio's own; images are sampled with it. ValueError where the model has
+        no such option."""
+        options = default_options(self.settings) if options is None else options
+        return configured(self.diffuser(), options.of(self.settings))
 
     def share(self, other: Models) -> None:
         """Use the diffuser, the scorer and the lock of another studio."""

@@ -1,7 +1,8 @@
 """Generation parameters in PNGs: "parameters" as the WebUI of AUTOMATIC1111 writes and reads it, and JSON of our own.
 
-The text is the prompt, then perhaps "Negative prompt: ...", then a line of "Key: value" pairs with commas; a value that
-has a comma, a colon or a line break in it is written as a JSON string. Extensions add lines of their own around that line
+The text is the prompt, with weights and LoRA files ("<lora:style:0.8>") in the WebUI's syntax, then perhaps "Negative prompt:
+...", then a line of "Key: value" pairs with commas; a value that has a comma, a colon or a line break in it is written as a
+JSON string. Extensions add lines of their own around that line
 ("Template: ..."). Other tools put JSON there (SwarmUI, Fooocus), of which the common keys are read. Pictures are not
 trusted: nothing here decodes pixels, and the sizes of chunks are limited, also when they are unpacked.
 """
@@ -12,13 +13,16 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.words import check_prompt
+from core.emphasis import is_weighted, plain
+from core.schedulers import SCHEDULERS
+from core.words import MAX_PROMPT, check_prompt
 from data.store.checks import identifier
 from studio.images.methods import parse, projects
+from studio.images.options import MOST, SUFFIX, WEIGHTS, check_negative, check_scheduler, loras_of
 from studio.images.views import GUIDANCE, STEPS, check_side, seed_from
 from studio.numbers import real, shown, whole
 
@@ -37,9 +41,13 @@ SETTINGS = set("Steps|Sampler|Schedule type|CFG scale|Seed|Size|Model hash|Model
 JSON_KEYS = {  # of other tools, in lower case without punctuation
     "prompt": ("prompt", "positiveprompt"), "negative": ("negativeprompt",), "seed": ("seed",), "steps": ("steps",),
     "guidance": ("cfgscale", "guidancescale", "cfg"), "width": ("width",), "height": ("height",),
-    "size": ("resolution", "size"),
+    "size": ("resolution", "size"), "scheduler": ("sampler",),
 }  # fmt: skip
-NO_NEGATIVE = "Its negative prompt was left out: there is none here."
+CLASSES = {name: kind for kind, name in reversed(SAMPLERS.items()) if kind in SCHEDULERS}
+BRACKETS = re.compile(r"([()\[\]\\])")
+LORA_TAG = re.compile(r"\s*<lora:([^<>:]{1,200}):?([^<>:]*)[^<>]*>")
+OPTIONS = ("negative", "weighted", "loras")  # columns that most samples have nothing in
+TITLES = {"negative": "negative prompt", "scheduler": "sampler", "loras": "LoRA"}
 NO_TEXT = (
     "This picture carries no generation parameters: take a PNG that this studio or the WebUI of AUTOMATIC1111 wrote, as it "
     "was saved (messengers and websites strip the text)."
@@ -51,6 +59,10 @@ NO_TEXT = (
 
 def parameters_text(row: Mapping[str, Any]) -> str:
     """The "parameters" of a sample's row, as the WebUI writes them; keys of this studio alone come last."""
+    prompt = row["weighted"] or BRACKETS.sub(
+        r"\\\1", row["prompt"]
+    )  # so that the WebUI reads no weights either
+    tags = [f"<lora:{lora.name.removesuffix(SUFFIX)}:{lora.weight:g}>" for lora in loras_of(row)]
     values = {
         "Steps": row["steps"],
         "Sampler": SAMPLERS.get(row["sampler"], row["sampler"] or "unknown"),
@@ -63,13 +75,14 @@ def parameters_text(row: Mapping[str, Any]) -> str:
         "Run": row["projector_run"],
     }
     line = ", ".join(f"{key}: {quoted(value)}" for key, value in values.items() if value is not None)
-    return f"{row['prompt']}\n{line}"
+    negative = [f"Negative prompt: {row['negative']}"] if row["negative"] else []
+    return "\n".join([" ".join([prompt, *tags]), *negative, line])
 
 
 def own_json(row: Mapping[str, Any]) -> str:
     """The same for this studio, with all that it takes to make the image again."""
     names = "prompt seed steps guidance width height method strength backbone_revision sampler noise_sha256".split()
-    values = {name: row[name] for name in names}
+    values = {name: row[name] for name in [*names, *(n for n in OPTIONS if row[n] not in ("", "[]"))]}
     values |= {"version": 1, "run": row["projector_run"], "backbone": model_name(row["backbone"])}
     return json.dumps(values, sort_keys=True)
 
@@ -115,16 +128,29 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def read_png(source: str | Path | bytes) -> dict[str, Any]:
-    """The parameters of a PNG: {prompt, seed, steps, guidance, width, height, method, strength, run, source, note}.
+    """The parameters of a PNG: {prompt, seed, steps, guidance, width, height, method, strength, run, negative, scheduler, loras,
+    weighted, source, note}.
 
-    What is missing or cannot be used here is None (method "none", strength 0, run ""), and `note` says what was left
-    out. source: "studio", "webui" or "json". ValueError with a sentence where there is nothing to use.
+    What is missing or cannot be used here is None (method "none", strength 0, run "", no negative prompt, scheduler and
+    LoRAs), and `note` says what was left out. loras: [name:weight]; weighted: the prompt has weights. source: "studio", "webui" or "json". ValueError with a sentence where there is nothing to use.
     """
     texts = png_texts(source)
     for key in (OWN, OLD):
         values = _parsed(texts.get(key, ""))
         if isinstance(values, dict) and isinstance(values.get("prompt"), str):
-            return _usable({**values, "run": values.get("run", values.get("projector_run"))}, "studio", [])
+            weighted, sampler = values.get("weighted"), values.get("sampler")
+            typed = weighted if isinstance(weighted, str) and weighted else values["prompt"]
+            run, known = (
+                values.get("run", values.get("projector_run")),
+                isinstance(sampler, str) and sampler in SCHEDULERS,
+            )
+            changes = {
+                "prompt": typed,
+                "weighted": typed is weighted,
+                "run": run,
+                "scheduler": sampler if known else None,
+            }
+            return _usable({**values, **changes}, "studio", [])
     if TEXT in texts:
         return from_text(texts[TEXT])
     if "workflow" in texts:
@@ -150,7 +176,7 @@ def from_text(text: str) -> dict[str, Any]:
     added = next((i for i, line in enumerate(head) if i and _is_added(line)), start)
     width, _, height = values.get("Size", "").partition("x")
     raw = {
-        "prompt": " ".join(line for line in head[: min(negative, added)] if line),
+        "prompt": _joined(head[: min(negative, added)]),
         "seed": values.get("Seed"),
         "steps": values.get("Steps"),
         "guidance": values.get("CFG scale"),
@@ -159,12 +185,42 @@ def from_text(text: str) -> dict[str, Any]:
         "method": values.get("Method"),
         "strength": values.get("Projection strength"),
         "run": values.get("Run"),
+        "scheduler": values.get("Sampler"),
+        "negative": _joined(head[negative:added]).removeprefix("Negative prompt:").strip(),
     }
-    notes = [NO_NEGATIVE] if negative < start else []
+    notes: list[str] = []
+    if (spacing := values.get("Schedule type", "Automatic")) not in ("Automatic", "Uniform"):
+        notes.append(f"Its schedule type {shown(spacing)} was left out.")
     extra = [*head[added:], *(line for line in after if not pairs(line).keys() <= SETTINGS)]
     if extra:
         notes.append(f"Lines that an extension added were left out, such as {shown(extra[0])}.")
-    return _usable(raw, "webui", notes)
+    return _usable({**raw, **_webui(raw)}, "webui", notes)
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return " ".join(line for line in lines if line)
+
+
+def _webui(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The prompt of the WebUI, whether it has weights, and its LoRAs; the scheduler by its class."""
+    if len(raw["prompt"]) > MAX_PROMPT:
+        return {}  # it is refused in a moment
+    tags = LORA_TAG.findall(raw["prompt"])
+    prompt = LORA_TAG.sub("", raw["prompt"]).strip() if tags else raw["prompt"]
+    try:
+        weighted = is_weighted(prompt)
+    except ValueError:  # of a weight that is too large
+        weighted = False
+    else:
+        prompt = prompt if weighted else plain(prompt)
+    loras = [f"{name}:{weight}" if weight else name for name, weight in tags]
+    sampler = raw["scheduler"] if isinstance(raw.get("scheduler"), str) else ""
+    return {
+        "prompt": prompt,
+        "weighted": weighted,
+        "loras": loras,
+        "scheduler": CLASSES.get(sampler, sampler),
+    }
 
 
 def _parsed(text: str) -> Any:
@@ -244,7 +300,7 @@ def _from_json(parsed: Any) -> dict[str, Any]:
             if size and raw["width"] is None:
                 raw |= {"width": size[1], "height": size[2]}
             raw["prompt"] = " ".join(raw["prompt"].split())
-            return _usable(raw, "json", [NO_NEGATIVE] if raw["negative"] else [])
+            return _usable({**raw, **_webui(raw)}, "json", [])
     raise ValueError(
         "This picture's parameters are JSON of a tool whose settings are not known here: type its prompt and seed in."
     )
@@ -266,6 +322,9 @@ def _usable(raw: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, 
         "strength": lambda value: real("strength", value, 0, 1),
         "method": _method,
         "run": lambda value: identifier("run", value),
+        "negative": check_negative,
+        "scheduler": check_scheduler,
+        "loras": _loras,
     }
     values: dict[str, Any] = {"prompt": check_prompt(prompt), **dict.fromkeys(checks)}
     for name, check in checks.items():
@@ -274,10 +333,32 @@ def _usable(raw: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, 
             try:
                 values[name] = check(value)
             except ValueError:
-                notes.append(f"Its {name} {shown(value)} was left out: it cannot be used here.")
+                title = TITLES.get(name, name)
+                notes.append(f"Its {title} {shown(value)} was left out: it cannot be used here.")
     method, strength = values["method"] or "none", 1.0 if values["strength"] is None else values["strength"]
     values |= {"method": method, "run": values["run"] or "", "strength": strength * projects(method)}
+    values |= {
+        "negative": values["negative"] or "",
+        "scheduler": values["scheduler"] or "",
+        "loras": values["loras"] or [],
+    }
+    values["weighted"] = raw.get("weighted") is True
     return {**values, "source": source, "note": " ".join(notes)}
+
+
+def _loras(value: Any) -> list[str]:
+    """LoRA files as name:weight, from such texts, or from {name, weight} as a sample's row has them; whether there are such
+    files is asked where the picture is used."""
+    files = _parsed(value) if isinstance(value, str) else value
+    if not isinstance(files, list) or len(files) > MOST:
+        raise ValueError("LoRA files are a list.")
+    items = []
+    for file in files:
+        name, weight = (file["name"], file["weight"]) if isinstance(file, dict) else (file, None)
+        if not isinstance(name, str) or len(name) > 200:
+            raise ValueError("The name of a LoRA file is a short text.")
+        items.append(name if weight is None else f"{name}:{real('weight', weight, *WEIGHTS):g}")
+    return items
 
 
 def _method(value: Any) -> str:

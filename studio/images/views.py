@@ -16,6 +16,7 @@ from core.families import ORDINARY
 from core.noise import check_seed
 from core.words import CURRENT, EXTRA, locate, units
 from studio.images.methods import CHOOSING, named, parse
+from studio.images.options import SamplingOptions
 from studio.images.prompts import scorable
 from studio.numbers import real, shown, whole
 from studio.settings import SIDES
@@ -34,7 +35,7 @@ DEFAULT_STEPS, DEFAULT_GUIDANCE = ORDINARY.steps, ORDINARY.guidance
 @dataclass(frozen=True)
 class Request:
     """A comparison to make. width and height None: the backbone's own size. noise: where the second image of a seed
-    starts: "projected", or "best-noise-of-N"."""
+    starts: "projected", or "best-noise-of-N". options: None for the studio's own."""
 
     prompt: str
     seeds: list[int]
@@ -44,6 +45,7 @@ class Request:
     width: int | None = None
     height: int | None = None
     noise: str = "projected"
+    options: SamplingOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,13 @@ def check_request(
     width: Any = None,
     height: Any = None,
     noise: Any = "projected",
+    options: SamplingOptions | None = None,
 ) -> Request:
     """A Request from the inputs of a page or a command line; ValueError with a sentence for each bad one."""
     return Request(
         scorable(prompt), seeds_from(seeds), whole("number of steps", steps, *STEPS),
         real("guidance", guidance, *GUIDANCE), real("strength", strength, 0.0, 1.0),
-        check_side("width", width), check_side("height", height), noise_choice(noise),
+        check_side("width", width), check_side("height", height), noise_choice(noise), options,
     )  # fmt: skip
 
 

@@ -18,9 +18,10 @@ from studio.components.detector import DetectorLine
 from studio.components.notices import arrow, signed
 from studio.components.word_scores import WordScores, chips
 from studio.images.detecting import Opinion, compared
+from studio.images.options import read_options
 from studio.images.views import GUIDANCE, MAX_SEEDS, STEPS, totals
 from studio.images.views import shared as in_both
-from studio.pages import first, shared
+from studio.pages import first, sampling, shared
 from studio.pages.memory import KEY, Memory
 from studio.pages.seeds.form import drawn_anew
 from studio.pages.shared import ASKED, QUICK, Loading, Update, shows_errors
@@ -101,10 +102,11 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             strength = gr.Slider(
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
             )
-            with gr.Accordion("Sampling", open=False):
+            with gr.Accordion("Sampling", open=False, elem_id="compare-sampling") as folded:
                 defaults = studio.models.sampling()
                 steps = gr.Slider(*STEPS, defaults["steps"], step=1, label="Steps", elem_id="steps")
                 guidance = gr.Slider(*GUIDANCE, defaults["guidance"], step=0.1, label="Guidance")
+                options = sampling.build(studio, "compare")
             texts = [[one.text] for one in offered]
             ready = gr.Dataset(
                 components=[prompt], samples=texts, label="Examples", type="index", elem_id="examples"
@@ -199,8 +201,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
     @shows_errors
     def compare(request: gr.Request, profile: gr.OAuthProfile | None, *fields: Any) -> Iterator[Update]:
-        prompt, seeds, strength, steps, guidance, noise, kept = fields
-        asked = check_request(prompt, seeds, steps, guidance, strength, noise=noise)
+        prompt, seeds, strength, steps, guidance, noise, kept, *chosen = fields
+        prompt, options = read_options(studio.settings, prompt, *chosen)
+        asked = check_request(prompt, seeds, steps, guidance, strength, noise=noise, options=options)
         limits(studio, profile).check_request(asked, studio.store)
         halt = stops[str(request.session_hash)] = threading.Event()
         try:
@@ -304,7 +307,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
     asked = gr.JSON(visible=False)  # of a comparison that a reload has ended
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
-    settings = [prompt, seeds, strength, steps, guidance, noise, kept]
+    settings = [prompt, seeds, strength, steps, guidance, noise, kept, *options]
     busy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": MODELS, "show_progress": "hidden"}
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, settings, [*frame, *pair], api_visibility="private", **busy)
@@ -321,6 +324,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         memory.recalled.then(restore, [kept, asked], place, js=RECALL, **QUICK),
     ):
         shown.then(looked, [kept, seed], [*unseen], **QUICK)
+    folded.expand(lambda: sampling.choices(studio), None, options[2], **QUICK)
     noise.change(lambda way: gr.update(visible=way == "projected"), noise, strength, **QUICK)
     page.unload(gone)
     return CompareTab(annotate_none, annotate_projected, seed)

@@ -4,8 +4,9 @@ A correction weighs more than a scorer's label, as it is rare and right; `correc
 Only prompts of the split 'train' are trained on, and only those of 'validation' decide when to stop.
 
 The picture that a noise becomes depends on the sampling, so labels of images that were sampled differently are not
-mixed: trained on are images of the backbone in use and of the working size, and of these the ones whose steps, guidance
-and scheduler most labelled images have (of two equally common ways the studio's own). People's labels count only on
+mixed: trained on are images of the backbone in use and of the working size, and of these the ones whose steps, guidance,
+scheduler and negative prompt most labelled images have (of two equally common ways the studio's own). Left out are those
+with LoRA files, which are another backbone, and those with weights in the prompt. People's labels count only on
 images that are judged as a whole (``data.store.labels``). A run's metrics hold what was left out, and why.
 """
 
@@ -25,6 +26,7 @@ from core.words import moved
 from studio.access.places import shortened
 from studio.images.latents import latents_of
 from studio.images.making import noises_of, sampler_of
+from studio.images.options import NONE, default_options
 from studio.images.scoring import kind_of
 from studio.training.configs import CORRECTED
 from studio.training.replay import Replay
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("studio")
 ENOUGH = 100  # labels of people on validation prompts from which they, not the scorer's, choose a model
 PARTLY = "judged in part"  # the one reason for which only the scores of people are left out
-SAMPLING = ("steps", "guidance", "sampler")
+SAMPLING = ("steps", "guidance", "sampler", "negative")
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ class Usable(NamedTuple):
 
 
 def sampling_of(samples: Sequence[Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The steps, guidance and scheduler that most of these samples were made with; of two equally common ways ``own``. A
+    """The steps, guidance, scheduler and negative prompt that most of these samples were made with; of two equally common ways ``own``. A
     sample without a scheduler counts as made with the own one."""
     default = tuple(own[name] for name in SAMPLING)
-    ways = Counter((s["steps"], s["guidance"], s["sampler"] or own["sampler"]) for s in samples)
+    ways = Counter(
+        (s["steps"], s["guidance"], s["sampler"] or own["sampler"], s["negative"]) for s in samples
+    )
     if not ways:
         return dict(zip(SAMPLING, default, strict=True))
     # a tie is broken by the settings themselves, so that a resumed run takes the same ones
@@ -101,8 +105,16 @@ def _why(name: str, sample: Mapping[str, Any], wanted: Mapping[str, Any]) -> str
         return (
             f"made at {sample['width']}x{sample['height']} pixels, not {wanted['width']}x{wanted['height']}"
         )
+    if name in ("loras", "weighted"):
+        return {"loras": "made with LoRA files", "weighted": "made from a prompt with weights"}[name]
+    if name == "negative":
+        return f"made with {_against(sample[name])}, others with {_against(wanted[name])}"
     text = {"steps": "{} steps", "guidance": "guidance {:g}", "sampler": "the scheduler {}"}[name]
     return f"made with {text.format(sample[name])}, others with {text.format(wanted[name])}"
+
+
+def _against(negative: str) -> str:
+    return f"the negative prompt {negative[:60]!r}" if negative else "no negative prompt"
 
 
 def _noise_unknown(sample: Mapping[str, Any]) -> str:
@@ -165,10 +177,13 @@ def store_samples(
     for at in range(0, len(ids), 500):
         images += studio.store.samples.find(ids=ids[at : at + 500], limit=500)
     height, width = diffuser.size
-    images, left_out = usable(
-        images, {"backbone_revision": diffuser.revision, "height": height, "width": width}
-    )
-    own = {**studio.models.sampling(), "sampler": sampler_of(diffuser)}
+    # with LoRA files it is another backbone, and weights change what is drawn of a prompt but not its text
+    ours = {"backbone_revision": diffuser.revision, "height": height, "width": width, **NONE.columns()}
+    images, left_out = usable(images, {name: ours[name] for name in ours if name != "negative"})
+    options = default_options(studio.settings)
+    own = {
+        **studio.models.sampling(), "sampler": sampler_of(diffuser, options), "negative": options.negative
+    }  # fmt: skip
     sampling = sampling or sampling_of(images, own)
     images, others = usable(images, sampling)
     left_out |= others

@@ -108,7 +108,7 @@ def _shown(
         return []
     prompts, seeds = [one["prompt"] for one in changed], [one["seed"] for one in changed]
     methods = {"before": _method(before), "after": _method(after)}
-    diffuser, settings = job.studio.models.diffuser(), Sampling(**sampling)
+    diffuser, settings = job.studio.models.configured(), Sampling(**sampling)
     with job.studio.models.lock:
         images = {
             side: method.run(diffuser, prompts, seeds, settings, stop=job.stopped).images
@@ -147,7 +147,7 @@ def before_after(
     sampling = Sampling(steps=steps, guidance=guidance, batch=studio.settings.batch)
     judge, name = judge_of(studio, prompts)
     seeds = [seeds_for(prompt, seeds_per_prompt, evaluation=True) for prompt in prompts]
-    diffuser = studio.models.diffuser()
+    diffuser = studio.models.configured()
     by = studio.models.scorer().version if name == "scorer" else name  # the journal has its verdicts
     identity = [diffuser.fingerprint, by, steps, guidance, list(prompts), seeds]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]

@@ -141,13 +141,18 @@ def gather(
     most: int | None = None,
     pictures: bool = True,
 ) -> Replay:
-    """The store's samples of the backbone in use, in its size, that the VLM has scored. most: of training prompts, drawn at
+    """The store's samples of the backbone in use, in its size, without LoRA files and weights in the prompt, that the VLM has
+    scored. most: of training prompts, drawn at
     random but always the same."""
     diffuser = studio.models.diffuser()
     rows = studio.store.samples.find(
         split=list(splits), scored=True, backbone_revision=diffuser.revision, limit=10_000_000, newest=False
     )
-    rows = [row for row in rows if (row["height"], row["width"]) == diffuser.size]
+    rows = [
+        row
+        for row in rows
+        if (row["height"], row["width"]) == diffuser.size and row["loras"] == "[]" and not row["weighted"]
+    ]
     if most is not None:
         trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
         left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())

@@ -2,8 +2,10 @@
 
 import re
 
+from core.diffusion import Diffuser
+from tests import loras
 from tests.browser.annotating import CHIPS, PROMPT, kept, settled, shown
-from tests.browser.conftest import WAITING, call_me, compare, field, tab
+from tests.browser.conftest import WAITING, call_me, compare, field, ready, tab, unfold
 
 
 def test_a_pair_is_stored_scored_shown_and_there_again_after_a_reload(page, app):
@@ -140,3 +142,33 @@ def test_keys_under_way_are_kept_when_another_image_is_opened(page, app):
     assert shown(page) == other
     typed = {(sample, "red", 3), (sample, "circle", 7), (sample, "above", 0), (other, "red", 8)}
     assert set(kept(app, "under way")) == typed
+
+
+def test_negative_prompt_scheduler_lora_file_and_weights_are_chosen_and_in_the_row_of_the_image(
+    browse, app, model_folder
+):
+    (app.home / "loras").mkdir(exist_ok=True)
+    loras.write(Diffuser.load(model_folder / "diffuser"), app.home / "loras" / "style.safetensors")
+    page = browse(app.url)
+    ready(page)
+    unfold(page.get_by_role("button", name="Sampling"), field(page, "compare-negative"))
+    field(page, "compare-negative").fill("a green star")
+    for name, choice in (("scheduler", "DPM++ 2M"), ("loras", "style.safetensors")):
+        page.locator(f"#compare-{name} input").click()
+        page.get_by_role("option", name=choice).first.click()
+    page.keyboard.press("Escape")
+    page.locator("#compare-weighted input").check()
+    compare(page, "a (red:1.3) circle", "31")
+    rows = app.rows(
+        "SELECT prompt, weighted, negative, sampler, json_extract(loras, '$[0].name') FROM samples WHERE seed = 31"
+    )
+    made = (
+        "a red circle",
+        "a (red:1.3) circle",
+        "a green star",
+        "DPMSolverMultistepScheduler",
+        "style.safetensors",
+    )
+    assert rows == [made, made]
+    assert "without a negative prompt" in page.locator("#compare-note").inner_text()
+    assert page.locator("#words-none .ws-chip").count() == 3  # red, circle, and nothing else

@@ -195,7 +195,7 @@ def test_a_pair_is_looked_at_closely_voted_on_and_taken_home_and_its_png_fills_t
     assert [field(seeds, f"seeds-{name}").input_value() for name in ("seeds", "strengths")] == ["12", "0.5"]
     parameters = "a red star\nNegative prompt: rain\nSteps: 2, Sampler: <b>, CFG scale: 99, Seed: 3"
     for text, said in (
-        (parameters, "Its negative prompt was left out"),
+        (parameters, "Its sampler '<b>' was left out"),
         ("", "carries no generation parameters"),
     ):
         info, png = PngImagePlugin.PngInfo(), io.BytesIO()

@@ -11,6 +11,7 @@ from studio.components import notices
 from studio.components.cards import cards
 from studio.components.table import badge, number, rows
 from studio.components.thumbnails import thumbnail
+from studio.images import options
 from studio.studio import Studio
 from studio.times import moment
 
@@ -99,6 +100,7 @@ def about(sample: Mapping[str, Any], gone: bool) -> str:
     ]
     if sample["projector_run"]:
         lines.append(f"by the projector run {sample['projector_run']}")
+    lines += options.about(sample)
     problem = notices.notice("The file of this image is gone.", problem=True) if gone else ""
     body = "".join(notices.quiet(line) for line in lines)
     return f'{problem}<p class="ask">{escape(sample["prompt"])}</p>{body}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -19,9 +20,10 @@ from studio.components.thumbnails import thumbnail
 from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
 from studio.errors import sentence
-from studio.grids.grid import GridView, check_grid, grid_change
+from studio.grids.grid import GridView, grid_change
 from studio.images import png_text
-from studio.pages import runs, shared
+from studio.images.options import default_options, lora_names
+from studio.pages import runs, sampling, shared
 from studio.pages.memory import Memory
 from studio.pages.seeds import form as seeds_form
 from studio.pages.seeds.vote import LIGHT, Sittings
@@ -149,7 +151,8 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
     def begun(asked: list[Any], kept: Any, profile: Any) -> str:
         if loading.problem:
             raise ValueError(loading.problem)
-        request = limits(studio, profile).check_grid(check_grid(*asked), studio.store)
+        request = seeds_form.request_of(studio.settings, *asked)
+        limits(studio, profile).check_grid(request, studio.store)
         return studio.grids.start(request, shared.proven(studio, kept, profile))
 
     @shows_errors
@@ -164,6 +167,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
         """The example: small, so that it is there in seconds."""
         methods = seeds_form.starting(studio.grids.methods())
         fields = [seeds_form.FIRST["prompt"], seeds_form.FIRST["seeds"], methods, "1", "", "", None, None]
+        fields += sampling.values_of(default_options(studio.settings))
         return {**filled(fields), **opened(begun(fields, kept, profile), kept, profile)}
 
     @shows_errors
@@ -229,9 +233,9 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
     def from_png(content: bytes | str) -> tuple[Update, str]:
         """The form as a picture says, and what of the picture was left out."""
         settings = png_text.read_png(content)
-        fields = seeds_form.of_picture(settings, studio.grids.methods())
-        check_grid(*fields)  # held to the same bounds as what is typed
-        return {**filled(fields), drawer: gr.update(open=True)}, settings["note"]
+        fields, note = seeds_form.of_picture(settings, studio.grids.methods(), lora_names(studio.settings))
+        seeds_form.request_of(studio.settings, *fields)  # held to the same bounds as what is typed
+        return {**filled(fields), drawer: gr.update(open=True)}, note
 
     @shows_errors
     def from_sample(event: gr.EventData) -> Update:
@@ -294,6 +298,6 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
     tab.select(lambda: gr.update(choices=studio.grids.methods()), None, form.methods, **QUICK)
     gr.on(
         [tab.select, *(field.change for field in form.fields)],
-        seeds_form.planned, form.fields, form.plan, trigger_mode="always_last", **QUICK,
+        partial(seeds_form.planned, studio.settings), form.fields, form.plan, trigger_mode="always_last", **QUICK,
     )  # fmt: skip
     return pair

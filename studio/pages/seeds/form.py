@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from studio.components.notices import counted
-from studio.grids.grid import MAX_CELLS, GridView, Variant, check_grid
-from studio.pages import shared
+from studio.grids.grid import MAX_CELLS, GridRequest, GridView, Variant, check_grid
+from studio.images.options import read_options
+from studio.pages import sampling, shared
+from studio.pages.shared import QUICK
+from studio.settings import Settings
 from studio.studio import Studio
 
 PROMPT = "a green star to the left of an orange triangle"
@@ -21,9 +24,9 @@ MANY = 8  # seeds where none can be read
 LARGEST = 2**31
 
 
-@dataclass
+@dataclasses.dataclass
 class Form:
-    """The parts of the form; ``fields`` in the order of ``check_grid``."""
+    """The parts of the form; ``fields`` in the order of ``check_grid``, then those of ``studio.pages.sampling``."""
 
     fields: list[Any]
     keep: gr.Checkbox
@@ -77,6 +80,9 @@ def build(studio: Studio) -> Form:
         )
         strengths = axis("Strengths", "0,0.5,1 or 0-1 (+0.25)", "1")
         guidance, steps = axis("Guidance", "5 or 3,5,7"), axis("Steps", "20 or 10-30 (+10)")
+    with gr.Accordion("Sampling", open=False, elem_id="seeds-sampling") as folded:
+        options = sampling.build(studio, "seeds")
+    folded.expand(lambda: sampling.choices(studio), None, options[2], **QUICK)
     with gr.Accordion("Size, and settings from a picture", open=False, elem_id="seeds-more"), gr.Row():
         width, height = axis("Width", "In pixels"), axis("Height", "In pixels")
         drop = gr.File(
@@ -86,7 +92,7 @@ def build(studio: Studio) -> Form:
     with gr.Row(equal_height=True):
         start = gr.Button("Make the grid", variant="primary", scale=0, min_width=180, elem_id="seeds-start")
         plan = shared.html(elem_id="seeds-plan", scale=1)
-    fields = [prompt, seeds, chosen, strengths, guidance, steps, width, height]
+    fields = [prompt, seeds, chosen, strengths, guidance, steps, width, height, *options]
     return Form(fields, keep, randomise, drop, start, plan)
 
 
@@ -96,16 +102,26 @@ def starting(methods: Sequence[tuple[str, str]]) -> list[str]:
     return [value for value in ("none", "projected") if value in values]
 
 
-def planned(*asked: Any) -> str:
+def request_of(settings: Settings, *fields: Any) -> GridRequest:
+    """What the fields of the form ask for."""
+    axes, options = fields[1 : -sampling.COUNT], fields[-sampling.COUNT :]
+    prompt, chosen = read_options(settings, fields[0], *options)
+    return dataclasses.replace(check_grid(prompt, *axes), options=chosen)
+
+
+def planned(settings: Settings, *asked: Any) -> str:
     """What the form as it stands would make, or why it cannot."""
     try:
-        request = check_grid(*asked)
+        request = request_of(settings, *asked)
     except ValueError as error:
         return f'<p class="quiet seeds-unfit" role="status">{escape(str(error))}</p>'
     rows, columns = len(request.seeds), len(request.variants)
     words = f"{counted(rows, 'seed')} × {counted(columns, 'column')} = {counted(request.total, 'image')}"
     most = "" if request.total <= MAX_CELLS / 2 else f" (at most {MAX_CELLS})"
-    return f'<p class="quiet" role="status">{words}{most}; those that exist already are not made again.</p>'
+    projected = any("projected" in variant.method.split("+") for variant in request.variants)
+    plan = f"{words}{most}; those that exist already are not made again."
+    notes = request.options.notes(projected) if request.options else []
+    return f'<p class="quiet" role="status">{" ".join([plan, *notes])}</p>'
 
 
 def drawn_anew(seeds: Any, number: random.Random | None = None) -> str:
@@ -123,7 +139,7 @@ def of_grid(
 ) -> list[Any]:
     """Values of the form's fields that ask for a grid again."""
     return [
-        view.prompt,
+        view.options.weighted or view.prompt,
         ranges(view.seeds),
         list(dict.fromkeys(_method(variant, methods) for variant in view.variants)),
         _numbers(v.strength for v in view.variants if "projected" in v.method.split("+")) or "1",
@@ -131,11 +147,15 @@ def of_grid(
         _numbers(variant.steps for variant in view.variants),
         _text(width),
         _text(height),
+        *sampling.values_of(view.options),
     ]
 
 
-def of_picture(settings: dict[str, Any], methods: Sequence[tuple[str, str]]) -> list[Any]:
-    """Values of the form's fields that ask for one image again, beside the same without a projector."""
+def of_picture(
+    settings: dict[str, Any], methods: Sequence[tuple[str, str]], loras: Sequence[str] = ()
+) -> tuple[list[Any], str]:
+    """Values of the form's fields that ask for one image again, beside the same without a projector, and what of the picture
+    was left out. loras: the LoRA files that are there."""
     method, seed, strength = (
         str(settings.get("method") or "none"),
         settings.get("seed"),
@@ -144,8 +164,10 @@ def of_picture(settings: dict[str, Any], methods: Sequence[tuple[str, str]]) -> 
     made = Variant("", method, str(settings.get("run") or ""))
     chosen = ["none"] if method == "none" else ["none", _method(made, methods)]
     power = "1" if method == "none" or strength is None else _text(strength)
-    return [settings.get("prompt", ""), f"1-{MANY}" if seed is None else str(seed), chosen, power,
-            *(_text(settings.get(name)) for name in ("guidance", "steps", "width", "height"))]  # fmt: skip
+    options, missing = sampling.values_of_picture(settings, loras)
+    fields = [settings.get("prompt", ""), f"1-{MANY}" if seed is None else str(seed), chosen, power,
+              *(_text(settings.get(name)) for name in ("guidance", "steps", "width", "height")), *options]  # fmt: skip
+    return fields, f"{settings.get('note', '')} {missing}".strip()
 
 
 def _method(variant: Variant, methods: Sequence[tuple[str, str]]) -> str:

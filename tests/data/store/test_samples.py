@@ -14,6 +14,8 @@ def test_a_sample_comes_back_as_it_was_given(store, sample_row):
         id="s-1", prompt_set="mine", split="validation", seed=2**63 - 1, backbone_revision="abc", sampler="euler",
         method="projected", strength=0.5, projector_run=run, noise_sha256="a" * 64, group_id="g",
         created="2026-01-31T12:00:00.000000Z", width=64, prompt="ein roter Kreis über 青", word_rules=2,
+        negative="häßlich", weighted="ein (roter:1.3) Kreis über 青",
+        loras=f'[{{"name":"style.safetensors","sha256":"{"b" * 64}","weight":0.5}}]',
     )  # fmt: skip
     assert store.samples.add([given]) == ["s-1"]
     kept = store.samples.get("s-1")
@@ -45,6 +47,9 @@ def test_a_sample_comes_back_as_it_was_given(store, sample_row):
         ("group_id", ["a b"]),
         ("projector_run", ["nothere"]),
         ("created", ["yesterday", 1]),
+        ("negative", ["x" * 2001, 3, None, "a\x00b"]),
+        ("weighted", ["x" * 2001, None]),
+        ("loras", ["", "x", "{}", "[1]", None, '[{"name":"a","sha256":"b","weight":1}]', '[{"path":"a"}]']),
         ("colour", ["red"]),
     ],
 )

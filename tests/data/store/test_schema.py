@@ -37,6 +37,8 @@ def test_a_store_of_any_earlier_level_opens_with_its_rows_and_their_figures(olde
     store, new = Store(path), Store(path.with_name("new.db"))
     store.restoring.check()
     assert [s["projector_run"] for s in store.samples.find()] == ["r", None]
+    made_with = {(s["negative"], s["weighted"], s["loras"]) for s in store.samples.find()}
+    assert made_with == {("", "", "[]")}  # before there were such options
     assert store.runs.get("r")["kind"] == "projector" and len(store.scores.history("ann")) == 1
     assert [(x["source"], x["score"]) for x in store.labels.current()] == [("human", 4)]
     pools = [("train", "none", "", 1), ("train", "projected", "r", 1)]

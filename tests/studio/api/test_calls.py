@@ -21,6 +21,7 @@ from studio.access.limits import MAX_UPLOAD
 from studio.api import endpoints
 from studio.api.answers import given
 from studio.grids.axes import Variant
+from studio.images.options import SamplingOptions
 from studio.images.png_text import read_png
 from tests.studio.exchange.test_transfer import TOKEN, FakeHub
 
@@ -83,6 +84,9 @@ def test_a_grid_is_started_and_gone_on_with_as_on_the_page_within_a_visitors_bou
     assert call("start_grid", PROMPT, sign_in("ann"), "1-2") == "ann 4"
     with pytest.raises(gr.Error, match="sign_in"):
         call("start_grid", PROMPT, "ann")
+    monkeypatch.setattr(studio.grids, "start", lambda request, who: f"{request.prompt} {request.options}")
+    started = call("start_grid", "a (red:1.3) circle", sign_in("ann"), negative="a star", weighted=True)
+    assert started == f"{PROMPT} {SamplingOptions(negative='a star', weighted='a (red:1.3) circle')}"
     gone_on = []
     monkeypatch.setattr(studio.grids, "resume", lambda *given: gone_on.append(given))
     assert call("resume_grid", grid, sign_in("ann")) == grid and gone_on == [(grid, "ann")]

@@ -33,6 +33,18 @@ def test_a_grid_is_made_packed_and_told(studio, monkeypatch, tmp_path):
     json.dumps(found.data)
 
 
+def test_a_grid_and_a_collection_are_made_under_options(studio, monkeypatch):
+    asked = ["--negative", "a green star", "--scheduler", "DPMSolverMultistepScheduler"]
+    run(
+        studio, monkeypatch, "a (red:1.3) circle", "--seeds", "1", "--steps", str(STEPS), *asked, "--weighted"
+    )
+    parse(["collect", "--count", "1", "--steps", str(STEPS), "--no-score", *asked]).run(Console())
+    rows = studio.store.samples.find()
+    made_with = {(row["negative"], row["sampler"], row["weighted"]) for row in rows}
+    assert made_with == {(asked[1], asked[3], text) for text in ("a (red:1.3) circle", "")}
+    assert {row["prompt"] for row in rows if row["weighted"]} == {"a red circle"}
+
+
 def test_a_grid_that_was_stopped_is_gone_on_with(studio, monkeypatch):
     console = Console()
     console.stop.set()
@@ -46,7 +58,8 @@ def test_a_grid_that_was_stopped_is_gone_on_with(studio, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "why"),
     [([], "Give a prompt"), ([PROMPT, "--resume", "abc"], "Give a prompt"), ([PROMPT, "--seeds", "1-1000"], "more than 256"),
-     (["--resume", "nowhere"], "There is no grid nowhere")],
+     (["--resume", "nowhere"], "There is no grid nowhere"), ([PROMPT, "--loras", "x"], "There is no LoRA 'x'"),
+     ([PROMPT, "--scheduler", "x"], "There is no scheduler 'x'"), ([PROMPT, "--negative", "x" * 2001], "characters")],
 )  # fmt: skip
 def test_bad_arguments_are_one_sentence_and_exit_2(words, why, capsys):
     assert main(["grid", *words]) == 2

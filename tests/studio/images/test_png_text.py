@@ -13,7 +13,8 @@ from studio.images.png_text import chunk, from_text, read_png, with_text
 ROW = {
     "prompt": "a red circle, above: a blue square", "seed": 7, "steps": 20, "guidance": 4.0, "width": 128, "height": 64,
     "method": "projected", "strength": 0.5, "projector_run": "shipped-projector-abc", "backbone": "/srv/ann/models/sd",
-    "backbone_revision": "r1", "sampler": "EulerAncestralDiscreteScheduler", "noise_sha256": "0" * 64,
+    "backbone_revision": "r1", "sampler": "EulerAncestralDiscreteScheduler", "noise_sha256": "0" * 64, "negative": "",
+    "weighted": "", "loras": "[]",
 }  # fmt: skip
 WEBUI = (
     "masterpiece, (a cat:1.2)\non a mat\nNegative prompt: ugly, bad\nhands\n"
@@ -68,7 +69,10 @@ def test_a_picture_of_ours_keeps_its_pixels_gives_all_back_and_says_nothing_of_t
     assert png_text.model_name(r"C:\models\sd") == "sd"
     assert png_text.model_name("stabilityai/sdxl") == "stabilityai/sdxl"
     told = {name: value for name, value in ROW.items() if name in read_png(after)}
-    assert read_png(after) == {**told, "run": ROW["projector_run"], "source": "studio", "note": ""}
+    assert read_png(after) == {
+        **told, "run": ROW["projector_run"], "scheduler": ROW["sampler"], "weighted": False, "loras": [], "source": "studio",
+        "note": "",
+    }  # fmt: skip
     stripped = from_text(png_text.parameters_text(ROW))  # of its JSON
     assert read(stripped, "prompt", "method", "strength") == read(ROW, "prompt", "method", "strength")
     assert stripped["run"] == ROW["projector_run"]
@@ -76,6 +80,37 @@ def test_a_picture_of_ours_keeps_its_pixels_gives_all_back_and_says_nothing_of_t
     assert read_png(tmp_path / "one.png")["seed"] == 7
     with pytest.raises(ValueError, match="cannot be read"):
         read_png(str(tmp_path / "none.png"))
+
+
+WITH = {
+    **ROW, "negative": "ugly, bad: hands", "weighted": "a (red:1.3) circle, above: a [blue] square",
+    "loras": '[{"name":"style.safetensors","sha256":"0","weight":0.8},{"name":"b.safetensors","sha256":"0","weight":1.0}]',
+}  # fmt: skip
+
+
+def test_negative_prompt_weights_and_lora_files_are_written_as_the_webui_writes_them_and_come_back():
+    text = png_text.parameters_text(WITH)
+    assert text.split("\n")[:2] == [
+        "a (red:1.3) circle, above: a [blue] square <lora:style:0.8> <lora:b:1>", "Negative prompt: ugly, bad: hands",
+    ]  # fmt: skip
+    for found, loras in (
+        (from_text(text), ["style:0.8", "b:1"]),
+        (read_png(with_text(picture(), WITH)), ["style.safetensors:0.8", "b.safetensors:1"]),
+    ):
+        assert (found["prompt"], found["weighted"], found["negative"]) == (
+            WITH["weighted"],
+            True,
+            WITH["negative"],
+        )
+        assert (found["scheduler"], found["loras"], found["note"]) == (WITH["sampler"], loras, "")
+
+
+def test_brackets_of_a_prompt_without_weights_are_escaped_so_that_they_weigh_nothing():
+    row = {**ROW, "prompt": r"a (red) circle [new] \\ here"}
+    text = png_text.parameters_text(row)
+    assert text.startswith(r"a \(red\) circle \[new\]")
+    found = from_text(text)
+    assert (found["prompt"], found["weighted"]) == (row["prompt"], False)
 
 
 @pytest.mark.parametrize("prompt", ["红色的圆 🔴 & <b>“ß”</b>", "Ã© is no é", "un café rouge"])
@@ -95,10 +130,12 @@ def test_the_studios_own_image_files_are_read():
 
 def test_hostile_values_of_ours_are_left_out():
     told = {"prompt": "a cat", "seed": "7; rm", "steps": 1e99, "guidance": "nan", "width": [], "height": {"a": 1},
-            "method": "__import__", "strength": True, "run": "../../etc", "version": 99}  # fmt: skip
+            "method": "__import__", "strength": True, "run": "../../etc", "version": 99, "negative": ["x"], "sampler": {},
+            "loras": [{"name": 7, "weight": "nan"}], "weighted": 3}  # fmt: skip
     found = read_png(picture(noise_projection_studio=json.dumps(told)))
     assert {found[name] for name in BALL} == {None}
     assert (found["method"], found["strength"], found["run"]) == ("none", 0.0, "")
+    assert (found["negative"], found["scheduler"], found["loras"], found["weighted"]) == ("", "", [], False)
 
 
 # ---- of other tools
@@ -111,10 +148,11 @@ def test_a_picture_of_the_webui_is_read_compressed_or_not():
         spliced(chunk(b"iTXt", b"parameters\0\1\0\0\0" + zlib.compress(WEBUI.encode()))),
     ):
         found = read_png(content)
-        assert found["prompt"] == "masterpiece, (a cat:1.2) on a mat"
+        assert (found["prompt"], found["weighted"]) == ("masterpiece, (a cat:1.2) on a mat", True)
+        assert (found["negative"], found["scheduler"]) == ("ugly, bad hands", "DPMSolverMultistepScheduler")
         assert [found[name] for name in BALL] == [3943213078, 25, 7.5, 512, 768]
         assert (found["method"], found["strength"], found["source"]) == ("none", 0.0, "webui")
-        assert "negative prompt" in found["note"]
+        assert found["note"] == "Its schedule type 'Karras' was left out."
 
 
 def test_what_cannot_be_used_here_is_left_out_and_told():
@@ -144,7 +182,7 @@ def test_what_extensions_write_around_the_settings_is_left_out_with_a_note(text,
     found = from_text(text)
     assert read(found, "prompt", *BALL) == {"prompt": "a red ball", **BALL}
     assert "an extension added" in found["note"]
-    assert ("negative prompt" in found["note"]) == ("Negative prompt" in text)
+    assert bool(found["negative"]) == ("Negative prompt" in text)
 
 
 CUT = "Steps: 25, Sampler: Euler a, Note: {}, CFG scale: 7, Seed: 42, Size: 512x768"
@@ -208,7 +246,7 @@ def test_settings_in_json_are_read_where_their_keys_are_known(told):
     for indent in (None, 2):
         found = read_png(picture(parameters=json.dumps(told, indent=indent)))
         assert read(found, "prompt", "source", *BALL) == {"prompt": "a red ball", "source": "json", **BALL}
-        assert ("negative prompt" in found["note"]) == ("ugly" in str(told))
+        assert found["negative"] == ("ugly" if "ugly" in str(told) else "")
 
 
 @pytest.mark.parametrize(
@@ -273,6 +311,7 @@ BOMB = zlib.compress(b"a" * (png_text.MAX_TEXT * 8), 9)
         (spliced(chunk(b"aaAa", b"") * (png_text.MAX_CHUNKS + 1)), "too many parts"),
         (picture(parameters="\nSteps: 1, Sampler: x, Seed: 3, Size: 8x8"), "have no prompt"),
         (picture(parameters="x" * 5000), "characters"),
+        (picture(parameters="(" * 500_000 + ")" * 500_000), "characters"),
         (spliced(chunk(b"tEXt", b"parameters\0a \x01 b")), "control character"),
         (spliced(chunk(b"tEXt", "parameters\0赤いボール".encode("cp932"))), "neither UTF-8 nor Latin-1"),
         (picture(noise_projection_studio="[" * 100_000), "no generation parameters"),

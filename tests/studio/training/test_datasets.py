@@ -6,7 +6,7 @@ from data.prompts import load
 from studio.training.datasets import PARTLY, judged_rows, labels_for, left_out_said, sampling_of, usable
 from tests.tiny import STEPS
 
-OWN = {"steps": 20, "guidance": 4.0, "sampler": "DDIM"}
+OWN = {"steps": 20, "guidance": 4.0, "sampler": "DDIM", "negative": ""}
 WHERE = {"backbone_revision": "r1", "height": 128, "width": 128}
 
 
@@ -61,7 +61,7 @@ def test_a_run_says_what_it_left_out_and_reads_a_snapshot_with_the_judgements_of
     words = sum(w.scored for w in first.words)
     assert (found.counts["human"], found.counts["confirmed"]) == (1, words - 1)
     assert PARTLY not in found.left_out
-    assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 3)
+    assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 4)
     run = scored.training.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
     assert run["metrics"]["left_out"] == found.left_out
     assert left_out_said(found.left_out) in run["metrics"]["note"]

@@ -9,10 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from studio.grids.grid import GridView, Variant, check_grid
+from studio.images.options import NONE
 from studio.interface import linked
 from studio.pages.seeds import form as seeds_form
 from studio.pages.seeds.vote import Sittings
+from studio.settings import Settings
 
+SETTINGS = Settings()
 METHODS = [
     ("none", "none"),
     ("projected (in use: shipped)", "projected"),
@@ -28,7 +31,9 @@ def test_a_grid_fills_the_form_so_that_the_same_grid_comes_of_it():
     asked = check_grid("a red star", "1-3, 9", ["none", "projected:r1"], "0.5,1", "3,5", "10")
     fields = seeds_form.of_grid(view(asked), METHODS)
     assert fields[:3] == ["a red star", "1-3, 9", ["none", "projected:r1"]]
-    assert check_grid(*fields) == asked and fields[6:] == ["", ""]  # the model's own
+    same = dataclasses.replace(asked, options=NONE)
+    assert seeds_form.request_of(SETTINGS, *fields) == same
+    assert fields[6:] == ["", "", "", "", [], False]  # the model's own, and no options
     in_use = dataclasses.replace(asked, variants=[Variant("projected", "projected", "shipped", 1.0)])
     assert seeds_form.of_grid(view(in_use), METHODS)[2] == ["projected"]
 
@@ -36,12 +41,13 @@ def test_a_grid_fills_the_form_so_that_the_same_grid_comes_of_it():
 def test_a_picture_fills_the_form_beside_the_same_without_projector():
     told = {"prompt": "a red star", "seed": 7, "steps": 20, "guidance": 4.0, "width": 64, "height": 64,
             "method": "projected", "strength": 0.5, "run": "r1"}  # fmt: skip
-    fields = seeds_form.of_picture(told, METHODS)
-    assert fields == ["a red star", "7", ["none", "projected:r1"], "0.5", "4", "20", "64", "64"]
-    check_grid(*fields)
-    fields = seeds_form.of_picture({"prompt": "a red star", "seed": None}, METHODS)
+    fields, note = seeds_form.of_picture(told, METHODS)
+    assert fields[:8] == ["a red star", "7", ["none", "projected:r1"], "0.5", "4", "20", "64", "64"]
+    assert (fields[8:], note) == (["", "", [], False], "")
+    seeds_form.request_of(SETTINGS, *fields)
+    fields, _ = seeds_form.of_picture({"prompt": "a red star", "seed": None}, METHODS)
     assert fields[1:3] == ["1-8", ["none"]]
-    check_grid(*fields)
+    seeds_form.request_of(SETTINGS, *fields)
 
 
 def test_randomise_keeps_how_many_seeds_there_are_and_the_plan_counts_the_images():
@@ -49,9 +55,10 @@ def test_randomise_keeps_how_many_seeds_there_are_and_the_plan_counts_the_images
     assert len(check_grid("red", found, ["none"]).seeds) == 4
     assert "-" not in seeds_form.drawn_anew("5", random.Random(0))
     assert len(check_grid("red", seeds_form.drawn_anew("what"), ["none"]).seeds) == seeds_form.MANY
-    said = seeds_form.planned("a red star", "1-4", ["none", "projected"], "0.5,1")
+    none = ["", "", "", "", "", "", [], False]
+    said = seeds_form.planned(SETTINGS, "a red star", "1-4", ["none", "projected"], "0.5,1", *none)
     assert "4 seeds × 3 columns = 12 images" in said
-    wrong = seeds_form.planned("a red star", "<b>x</b>", ["none"])
+    wrong = seeds_form.planned(SETTINGS, "a red star", "<b>x</b>", ["none"], "1", *none)
     assert "<b>" not in wrong and "seeds" in wrong
 
 
