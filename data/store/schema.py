@@ -601,3 +601,9 @@ def m014_imports(db: Database) -> None:
         CREATE INDEX imports_left ON imports (seq) WHERE done < total
         """
     run(db, sql)
+
+
+@migrations()
+def m015_kinds(db: Database) -> None:
+    """The version of what told the kinds of a prompt's words: those of another one are out of date."""
+    db.execute("ALTER TABLE kinds ADD COLUMN version TEXT NOT NULL DEFAULT ''")

@@ -1,13 +1,17 @@
 """Corrections: on disk when the call returns, undone step by step, and each person's own."""
 
+from dataclasses import replace
+
 import pytest
 
+from core.words import split
 from data.prompts import load
 from studio.access.identity import SIMULATED
+from studio.annotation import labelling
 from studio.annotation.labelling import STAY, judged_by, turn
 from studio.images import pictures
 from studio.images.detecting import truth_of
-from tests.tiny import STEPS
+from tests.tiny import STEPS, studio_at
 
 
 @pytest.fixture
@@ -68,6 +72,19 @@ def test_the_next_item_is_another_once_one_is_submitted_or_skipped(scored, item)
     assert scored.annotation.next("Bea").id == item.id
     progress = scored.annotation.progress("Ann")
     assert (progress["submitted"], progress["skipped"], progress["samples"]) == (1, 1, 12)
+
+
+def test_the_queue_is_filtered_by_the_kinds_that_words_have_now(scored, item, monkeypatch):
+    assert scored.annotation.next("Ann", kind="size") is None
+
+    def all_large(prompt):
+        return [replace(word, kind="size") for word in split(prompt)]
+
+    monkeypatch.setattr(labelling, "split", all_large)
+    monkeypatch.setattr(labelling, "VERSION", "as of tomorrow")
+    later = studio_at(scored.settings.home, scored.settings.home)  # a start with other rules
+    assert later.annotation.next("Ann", kind="size")
+    assert later.annotation.next("Ann", kind="colour") is None
 
 
 def test_two_people_are_not_given_the_same_item_until_one_is_done(scored, item):
