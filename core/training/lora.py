@@ -25,11 +25,9 @@ from diffusers import DDPMScheduler, ModelMixin
 from torch import Tensor, nn
 
 from core import checkpoint
-from core.adapter import KIND, WEIGHTS, Adapter, Conditions, check_loaded
+from core.adapter import KIND, WEIGHTS, Conditions, check_loaded
 from core.diffusion import Diffuser
 from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
-
-__all__ = ["WEIGHTS", "Adapter", "Conditions", "LoraConfig", "image_weights", "train_lora"]
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINED = "fresh"  # name of the adapter in training

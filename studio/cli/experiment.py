@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from core.progress import Stopped
 from studio.cli.commands import Background, Pairs, Prompts, choices, in_background
 from studio.cli.console import Console
 from studio.doors import PROGRAM, Result, command, group
@@ -71,7 +72,6 @@ def keep(folder: Path, out: Path) -> Path:
 @command(settings=BENCHMARK)
 def benchmark(studio: "Studio", console: Console, *, set: Pairs = None) -> Result:
     """Measure what projection, scoring and training cost here, for the models in use and for SDXL's shapes."""
-    from core.training.loop import Stopped
     from studio.experiments.benchmark import measure, table
 
     try:

@@ -23,7 +23,7 @@ from core.diffusion import Diffuser, Text
 from core.evaluation.base import Method
 from core.evaluation.methods import Projected
 from core.noise import draw
-from core.training.loop import Stopped
+from core.progress import Stopped
 from core.words import CURRENT, units
 from data.store import Store
 from studio.images import gpu, pictures

@@ -21,16 +21,18 @@ import torch
 from torch import Tensor
 
 from core import checkpoint
+from core.adapter import Adapter, Conditions
 from core.evaluation.base import Method
+from core.evaluation.methods import Tuned
 from core.foresight import RewardParts, Teacher
 from core.metrics import mean_interval
 from core.networks.projector import NoiseProjector
 from core.networks.reward import PictureReader, RewardModel
+from core.progress import Stopped
 from core.scoring.calibrator import Calibrator
 from core.training.data import RewardData, Sample
 from core.training.foresight import ForesightConfig, train_foresight, with_pictures
-from core.training.loop import Stopped
-from core.training.lora import Adapter, Conditions, LoraConfig, train_lora
+from core.training.lora import LoraConfig, train_lora
 from core.training.projector import (
     ProjectorConfig,
     WarmupConfig,
@@ -40,7 +42,6 @@ from core.training.projector import (
 )
 from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, evaluate_reward, predict, train_reward
-from studio.images.methods import tuned
 from studio.images.models import UnfitError, class_of
 from studio.numbers import plain
 from studio.training import calibration
@@ -490,7 +491,7 @@ def _lora(job: Job) -> dict[str, Any]:
 
 def _tuned(folder: Path) -> Method:
     adapter = Adapter.load(folder)
-    return tuned(adapter, f"lora {adapter.sha256[:16]}")
+    return Tuned(adapter, f"lora {adapter.sha256[:16]}")
 
 
 def _round_prompts(studio: Studio, most: int) -> dict[str, Any]:
