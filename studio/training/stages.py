@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("studio")
 Result = dict[str, Any]
 FRESH_PROMPTS = 1500  # that the teacher is asked about
+VALIDATION_PROMPTS = 64  # on which a projector is evaluated while it is trained
 # images by which a backbone's first prediction is tuned; of fewer it would learn them by heart
 FEWEST_PICTURES = 500
 ROUND = "round"  # the prompt set of a round's images
@@ -399,7 +400,7 @@ def _projector(job: Job, model: RewardModel, folder: Path, prompts: list[str]) -
         start = copy.deepcopy(used)
     start = start.requires_grad_(True).train()
     shape, texts = studio.models.diffuser().latent_shape(), texts_for(studio, prompts)
-    unseen = [p for p in studio.prompts.of("validation", 64) if p not in set(prompts)]
+    unseen = [p for p in studio.prompts.of("validation", VALIDATION_PROMPTS) if p not in set(prompts)]
     validation = texts_for(studio, unseen) if unseen else None
     settings = ProjectorConfig(
         steps=config["projector_steps"],
