@@ -33,12 +33,14 @@ the prompt does not ask for, no repeats and no artefacts, and 0 where they spoil
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +48,8 @@ from torch import Tensor
 
 MAX_PROMPT = 2000
 CURRENT = 2  # the rules for new images
+# changes with this file: kinds of words that were kept under another version are out of date
+VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 EXTRA = "extra"  # kind of the unit after the words
 NOTHING_ELSE = "nothing else"  # its text
 NEGATION = "negation"

@@ -97,12 +97,12 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
             with gr.Tab("Library", id="library") as library_tab:
                 heading("Library")
                 keeping = library.build(studio, library_tab, kept, limited)
-            with gr.Tab("Train", id="train"):
+            with gr.Tab("Train", id="train") as tab:
                 heading("Train")
-                to_annotate, training = train.build(studio, page, kept, limited)
-            with gr.Tab("Diagnose", id="diagnose"):
+                to_annotate, training = train.build(studio, tab, kept, limited)
+            with gr.Tab("Diagnose", id="diagnose") as tab:
                 heading("Diagnose")
-                diagnosing = diagnose.build(studio, page, kept, limited)
+                diagnosing = diagnose.build(studio, tab, kept, limited)
         limited.wire(kept, annotating.renamed)
 
         def look() -> Update:

@@ -23,7 +23,7 @@ from core.evaluation.base import DEFAULT, Method, MethodResult, Settings
 from core.evaluation.choosing import Scorer
 from core.evaluation.distribution import looks
 from core.evaluation.journal import Journal
-from core.evaluation.methods import BestOf, none
+from core.evaluation.methods import BestOf
 from core.evaluation.report import compare
 from core.noise import check_seeds, draw
 from core.noise import drift as noise_drift
@@ -141,7 +141,7 @@ def check_table(prompts: Sequence[str], seeds: Sequence[int] | Sequence[Sequence
 
 def plan(methods: Sequence[Method], scorer: Scorer | None, fewest: int) -> tuple[list[Method], list[BestOf]]:
     """The methods that make images, `none` first, and those taken from the images of another."""
-    made: dict[str, Method] = {"none": none()}
+    made: dict[str, Method] = {"none": Method()}
     pooled = [method for method in methods if isinstance(method, BestOf)]
     for best in pooled:
         if scorer is None:

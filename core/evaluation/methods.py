@@ -15,28 +15,13 @@ import torch
 
 from core.diffusion import Diffuser, Text
 from core.evaluation.base import DEFAULT, Method, Settings, Start, Wrapper, joined
-from core.evaluation.choosing import (
-    NoiseChooser,
-    by_reward,
-    by_teacher,
-    candidate,
-    check_count,
-    predict,
-    weights_digest,
-    whole,
-)
+from core.evaluation.choosing import NoiseChooser, candidate, check_count, weights_digest
 from core.guiders import GUIDERS, check_guidance
 from core.noise import Shape, check_strength, second
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and is not needed to name methods
     from core.adapter import Adapter
     from core.networks.projector import NoiseProjector
-
-__all__ = [
-    "DEFAULT", "BestOf", "BestOfNoise", "Guidance", "Method", "NoiseChooser", "Projected", "Settings", "Start", "Tuned",
-    "best_noise_of", "best_of", "by_reward", "by_teacher", "candidate", "guided", "none", "predict", "projected", "tuned",
-    "weights_digest", "whole",
-]  # fmt: skip
 
 
 class Projected(Wrapper):
@@ -155,11 +140,6 @@ class Tuned(Wrapper):
     def changed(self, diffuser: Diffuser) -> Iterator[Any]:
         with self.adapter.on(diffuser):
             yield diffuser
-
-
-none, projected, best_of, best_noise_of = Method, Projected, BestOf, BestOfNoise
-guided, tuned = Guidance, Tuned
-"""The methods as callers write them: `none()` is the baseline without projection."""
 
 
 def around(method: Method) -> list[Method]:

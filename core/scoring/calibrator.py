@@ -23,6 +23,8 @@ from core.metrics import auc, bootstrap, finite, pearson
 from core.scoring.scores import DIGITS, TOP, check, check_digit, expected
 
 KINDS = ("colour", "object", "relation", "size", "count", "extra", "other")
+# of files that do not name their kinds; the oldest lack "extra", which was "other" then
+UNNAMED = ("colour", "object", "relation", "size", "count", "extra", "other")
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 COMPONENTS = 32  # principal components of the hidden state that are kept
 LEAST = 1e-4  # least probability read from the VLM, and of a calibrated digit
@@ -236,20 +238,25 @@ class Calibrator:
             "parts": self.encoder.components,
         }  # fmt: skip
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        about = {**(meta or {}), "report": self.report, "scorer": self.scorer}
+        about = {**(meta or {}), "report": self.report, "scorer": self.scorer, "kinds": list(KINDS)}
         return checkpoint.save(tensors, folder, about, kind="Calibrator")
 
     @classmethod
     def load(cls, folder: Path | str) -> Calibrator:
         """Load a verified checkpoint (CheckpointError where it is damaged)."""
-        manifest = checkpoint.verify(folder, "Calibrator")
+        meta = checkpoint.verify(folder, "Calibrator")["meta"]
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.load_tensors(folder).items()}
         encoder, weights = _Encoder(arrays["mean"], arrays["scale"], arrays["parts"]), arrays["weights"]
-        width = len(KINDS) + arrays["parts"].shape[-1]
-        # a calibrator from before *nothing else* existed treats it as "other"
-        if weights.shape[1] == width - 1:
-            weights = np.insert(weights, 1 + KINDS.index("extra"), 0.0, axis=1)
-        return cls(encoder, weights, manifest["meta"]["report"], manifest["meta"]["scorer"])
+        kinds = meta.get("kinds")
+        if kinds is None:
+            missing = len(UNNAMED) + arrays["parts"].shape[-1] - weights.shape[1]
+            kinds = [kind for kind in UNNAMED if kind != "extra" or not missing]
+        # z is 1, the kinds but "other", the components; a kind that the file lacks gets no weight, as "other" has none
+        of_kind = dict(zip(kinds[:-1], weights[:, 1 : len(kinds)].T, strict=True))
+        none = np.zeros(len(weights))
+        columns = [of_kind.get(kind, none) for kind in KINDS[:-1]]
+        weights = np.column_stack([weights[:, 0], *columns, weights[:, len(kinds) :]])
+        return cls(encoder, weights, meta["report"], meta["scorer"])
 
 
 def _predict(bases: np.ndarray, z: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -28,12 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core import ranks
 from core.checkpoint import load_state, save_state
-from core.progress import OnProgress, Progress, Stop, Stopped
-
-__all__ = [
-    "Ema", "FitResult", "Hooks", "Progress", "Stopped", "TrainingFailed", "fit", "parameters", "seed_step", "total",
-    "warmup_cosine",
-]  # fmt: skip
+from core.progress import OnProgress, Progress, Stop
 
 STATE_FILE = "state.pt"
 CLIP = 1.0  # norm to which the gradients of a step are clipped

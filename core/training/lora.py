@@ -25,12 +25,10 @@ from diffusers import DDPMScheduler, ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
 from core import checkpoint
-from core.adapter import KIND, WEIGHTS, Adapter, check_loaded
+from core.adapter import KIND, WEIGHTS, check_loaded
 from core.backbone import Backbone
 from core.diffusion import Diffuser, Text
 from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
-
-__all__ = ["WEIGHTS", "Adapter", "LoraConfig", "image_weights", "train_lora"]
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINED = "fresh"  # name of the adapter in training

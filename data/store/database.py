@@ -231,6 +231,15 @@ class DatabaseFile:
         if self.damage:
             raise StoreError(self.damage)
 
+    @contextmanager
+    def unless_damaged(self) -> Iterator[None]:
+        """For writes that a damaged database, which is only read, can do without."""
+        try:
+            yield
+        except StoreError:
+            if not self.damage:
+                raise
+
     def vacuum_into(self, path: str | Path) -> Path:
         """Write a compact copy of the database as it is now, safely while others write. Never overwrites."""
         target = Path(path).expanduser().absolute()

@@ -67,30 +67,43 @@ class Foreseen(Records):
         """Whether the queue has an order by the reward model."""
         return bool(self.rows("SELECT 1 FROM foreseen LIMIT 1"))
 
-    def prompts_without_kinds(self, after: int = 0, limit: int = 1_000_000) -> tuple[list[str], int]:
-        """Prompts without kinds of samples that arrived after the sample of this seq, newest first; and the seq of the newest
-        sample, to continue from. Of all samples where the prompt of that sample has no kinds: a backup has then brought
-        another store."""
+    def prompts_without_kinds(
+        self, after: int = 0, limit: int = 1_000_000, version: str = ""
+    ) -> tuple[list[str], int]:
+        """Prompts without kinds of this version, of samples that arrived after the sample of this seq, newest first; and the
+        seq of the newest sample, to continue from. Of all samples where the prompt of that sample has no kinds: a backup has
+        then brought another store."""
         after, limit = checks.integer("after", after, 0, 2**62), checks.integer("limit", limit, 0, 10_000_000)
         with self.database.reading() as db:
             newest = last_seq(db, "samples")
-            known = "SELECT 1 FROM samples s JOIN kinds k ON k.prompt = s.prompt WHERE s.seq = ? LIMIT 1"
-            if not db.execute(known, (after,)).fetchone():
+            known = """SELECT 1 FROM samples s JOIN kinds k ON k.prompt = s.prompt
+                WHERE s.seq = ? AND k.version = ? LIMIT 1"""
+            if not db.execute(known, (after, version)).fetchone():
                 after = 0
             if newest <= after:
                 return [], newest
             sql = """SELECT s.prompt FROM samples s WHERE s.seq > ?
-                    AND NOT EXISTS (SELECT 1 FROM kinds k WHERE k.prompt = s.prompt)
+                    AND NOT EXISTS (SELECT 1 FROM kinds k WHERE k.prompt = s.prompt AND k.version = ?)
                 GROUP BY s.prompt ORDER BY max(s.seq) DESC LIMIT ?"""
-            prompts = db.execute(sql, (after, limit))
+            prompts = db.execute(sql, (after, version, limit))
             return [prompt for (prompt,) in prompts], newest
 
-    def keep_kinds(self, kinds: Mapping[str, Iterable[str]]) -> None:
-        """Keep the kinds of word of prompts; a prompt without any gets '', so that it is not looked at again."""
+    def keep_kinds(self, kinds: Mapping[str, Iterable[str]], version: str = "") -> None:
+        """Keep the kinds of word of prompts, in place of those of another version; a prompt without any gets '', so that it
+        is not looked at again. version: of what tells the kinds."""
+        checks.text("version", version, 40, empty=True)
         records = [
-            (checks.text("prompt", prompt, checks.PROMPT_LENGTH), checks.text("kind", kind, 40, empty=True))
+            (
+                checks.text("prompt", prompt, checks.PROMPT_LENGTH),
+                checks.text("kind", kind, 40, empty=True),
+                version,
+            )
             for prompt, of_prompt in kinds.items()
             for kind in (sorted(set(of_prompt)) or [""])
         ]
         with self.database.writing() as db:
-            db.conn.executemany("INSERT OR IGNORE INTO kinds (prompt, kind) VALUES (?, ?)", records)
+            old = [(prompt, version) for prompt in kinds]
+            db.conn.executemany("DELETE FROM kinds WHERE prompt = ? AND version <> ?", old)
+            db.conn.executemany(
+                "INSERT OR IGNORE INTO kinds (prompt, kind, version) VALUES (?, ?, ?)", records
+            )

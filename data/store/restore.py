@@ -303,7 +303,7 @@ CHECKS: dict[str, Callable[[Row], Any]] = {
     "receipts": _columns(page_sha256=checks.sha256, changed=checks.time,
                          answer=lambda name, value: checked_answer(_object(name, value))),
     "imports": _columns(id=checks.identifier, name=words(200), created=checks.time),
-    "kinds": _columns(prompt=partial(checks.text, longest=checks.PROMPT_LENGTH), kind=words(40)),
+    "kinds": _columns(prompt=partial(checks.text, longest=checks.PROMPT_LENGTH), kind=words(40), version=words(40)),
     "pools": _columns(**dict.fromkeys(POOL_COLUMNS, words(200))),
     "foreseen": _columns(points=_up_to(9), promise=_up_to(1), projected=_up_to(1),
                          model=partial(checks.text, longest=301)),

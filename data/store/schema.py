@@ -614,3 +614,9 @@ def m015_options(db: Database) -> None:
         "loras TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(loras))",
     ):
         db.execute(f"ALTER TABLE samples ADD COLUMN {column}")
+
+
+@migrations()
+def m016_kinds(db: Database) -> None:
+    """The version of what told the kinds of a prompt's words: those of another one are out of date."""
+    db.execute("ALTER TABLE kinds ADD COLUMN version TEXT NOT NULL DEFAULT ''")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.scoring.scores import check_digit, entropy
-from core.words import Word, split, units_of
+from core.words import VERSION, Word, split, units_of
 from data.store import Store
 from data.store.database import now
 from data.store.labels import expected
@@ -73,10 +73,11 @@ class Kinds:
 
     def _some(self) -> bool:
         """Keep those of some prompts; whether these were all."""
-        prompts, newest = self.store.foreseen.prompts_without_kinds(self._after, PROMPTS_AT_ONCE)
+        prompts, newest = self.store.foreseen.prompts_without_kinds(self._after, PROMPTS_AT_ONCE, VERSION)
         if prompts:
             self.store.foreseen.keep_kinds(
-                {prompt: {word.kind for word in split(prompt) if word.scored} for prompt in prompts}
+                {prompt: {word.kind for word in split(prompt) if word.scored} for prompt in prompts},
+                VERSION,
             )
         if len(prompts) < PROMPTS_AT_ONCE:
             self._after = newest

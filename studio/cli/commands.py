@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from core.progress import Stopped
 from studio.cli.console import Console
 from studio.doors import PROGRAM, Loras, Negative, Result, RunId, Scheduler, command, endpoint, group
 from studio.numbers import whole
@@ -238,7 +239,6 @@ def evaluate(
 ) -> Result:
     """Judge methods (alignment), scores (fidelity) or the judge itself (detector)."""
     from core.evaluation.report import markdown
-    from core.training.loop import Stopped
     from data.prompts.public import read_set
     from studio.experiments import evaluation
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from core.progress import Stopped
 from studio.cli.commands import Background, Pairs, Prompts, choices, in_background
 from studio.cli.console import Console
 from studio.doors import PROGRAM, Result, command, group
@@ -78,7 +79,6 @@ def benchmark(
 ) -> Result:
     """Measure what projection, scoring and training cost here, for the models in use and for SDXL's shapes; for flux or sd3, an
     image in that family's shapes alone."""
-    from core.training.loop import Stopped
     from studio.experiments.benchmark import measure, table
 
     try:

@@ -1,6 +1,6 @@
 """Export, import, back-up, restore and push of the whole store, each noted in the audit log.
 
-The page and the command line both call this; the formats are in `data.exchange.jsonl` and `data.exchange.formats`. A file
+The page and the command line both call this; each format is a module of `data.exchange`. A file
 is read a line at a time, whatever its size; the page limits the size of uploads.
 """
 
@@ -87,18 +87,18 @@ def export_file(
 ) -> dict[str, Any]:
     """Write the labels in one of the formats of `OUT` (a dataset as a folder); the counts. name: for the log, if it is not
     the path's own."""
-    from data.exchange import formats
+    from data.exchange import folder, pairs, parquet, table, words
     from data.exchange.jsonl import export_labels
 
     write: dict[str, Callable[[Store], dict[str, Any]]] = {
         "jsonl": lambda store: export_labels(store, path, features=features),
-        "dataset": lambda store: formats.export_folder(store, path, studio.settings.home, licence),
-        "richhf": lambda store: formats.export_words(store, path, formats.RICHHF),
-        "rapidata": lambda store: formats.export_words(store, path, formats.RAPIDATA),
-        "csv": lambda store: formats.export_csv(store, path),
-        "parquet": lambda store: formats.export_parquet(store, path),
-        "dpo": lambda store: formats.export_dpo(store, path),
-        "votes": lambda store: formats.export_votes(store, path),
+        "dataset": lambda store: folder.export_folder(store, path, studio.settings.home, licence),
+        "richhf": lambda store: words.export_words(store, path, words.RICHHF),
+        "rapidata": lambda store: words.export_words(store, path, words.RAPIDATA),
+        "csv": lambda store: table.export_csv(store, path),
+        "parquet": lambda store: parquet.export_parquet(store, path),
+        "dpo": lambda store: pairs.export_dpo(store, path),
+        "votes": lambda store: pairs.export_votes(store, path),
     }
     _check_format(kind, OUT)
     with studio.store.to_export() as store:
@@ -150,18 +150,18 @@ def import_file(
     A large file goes into the store in pieces (`data.store.imports`): if something stops it, StoreError says how far it
     is, and the rest is imported when the studio next starts, or before the next import."""
     from core.words import units_of
-    from data.exchange import formats
+    from data.exchange import folder, pairs, parquet, table, words
     from data.exchange.jsonl import import_labels
 
     store, units = studio.store, units_of
     read: dict[str, Callable[[], dict[str, Any]]] = {
         "jsonl": lambda: import_labels(store, path, images, dry_run, units=units),
-        "richhf": lambda: formats.import_words(store, path, formats.RICHHF, who, dry_run, units=units),
-        "rapidata": lambda: formats.import_words(store, path, formats.RAPIDATA, who, dry_run, units=units),
-        "dpo": lambda: formats.import_dpo(store, path, who, dry_run),
-        "csv": lambda: formats.import_csv(store, path, who, dry_run, units=units),
-        "parquet": lambda: formats.import_parquet(store, path, who, dry_run, units=units),
-        "dataset": lambda: formats.import_folder(store, path, who, dry_run, units=units),
+        "richhf": lambda: words.import_words(store, path, words.RICHHF, who, dry_run, units=units),
+        "rapidata": lambda: words.import_words(store, path, words.RAPIDATA, who, dry_run, units=units),
+        "dpo": lambda: pairs.import_dpo(store, path, who, dry_run),
+        "csv": lambda: table.import_csv(store, path, who, dry_run, units=units),
+        "parquet": lambda: parquet.import_parquet(store, path, who, dry_run, units=units),
+        "dataset": lambda: folder.import_folder(store, path, who, dry_run, units=units),
     }
     _check_format(kind, IN)
     counts = read[kind]()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from core.evaluation.methods import BestOf, Method, best_of
+from core.evaluation.base import Method
+from core.evaluation.methods import BestOf
 from studio.experiments.common import (
     PICTURED,
     Judged,
@@ -35,7 +36,7 @@ def run(job: Job) -> dict[str, Any]:
     prompts = heldout_prompts(job)
     methods, left_out = chosen(job)
     names = list(dict.fromkeys(method.name for method in methods))
-    curve = [best_of(n) for n in range(2, job.config["seeds"] + 1) if f"best-of-{n}" not in names]
+    curve = [BestOf(n) for n in range(2, job.config["seeds"] + 1) if f"best-of-{n}" not in names]
     result = judged(job, "alignment", [*methods, *curve], prompts)
     made = [Method(), *[method for method in methods if not isinstance(method, BestOf)][:2]]
     rows = [{"method": name, "why": why} for name, why in left_out.items()]

@@ -17,15 +17,15 @@ from PIL import Image
 from torch import Tensor
 
 from core import checkpoint
+from core.evaluation.base import Method
 from core.evaluation.base import Settings as Sampling
 from core.evaluation.distribution import half_frechet, invalid
 from core.evaluation.experiments import alignment
 from core.evaluation.journal import FILE
-from core.evaluation.methods import Method
 from core.evaluation.report import features
 from core.jsonfile import read_lines
 from core.metrics import wilson
-from core.training.loop import Progress, Stopped
+from core.progress import Progress, Stopped
 from core.training.projector import ProjectorConfig, train_projector
 from studio.experiments.evaluation import scored_images, unseen
 from studio.experiments.parts import Cell, Part

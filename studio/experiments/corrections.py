@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from core.evaluation.base import Method
+from core.evaluation.choosing import predict
 from core.evaluation.controls import OtherText
 from core.evaluation.fidelity import block
-from core.evaluation.methods import Projected, none, predict
+from core.evaluation.methods import Projected
 from core.metrics import mean_interval
 from core.noise import draw
 from studio.access.identity import SIMULATED
@@ -100,7 +102,7 @@ def run(job: Job) -> dict[str, Any]:
     other_text = [measured(result, method.name) for method in others]
     start = agreement(result, need(job, "reward"), diffuser)
     differences = _differences(result, cells, placebos, other_text)
-    shown = [none(), before, methods[Training(most, seeds[-1])]]
+    shown = [Method(), before, methods[Training(most, seeds[-1])]]
     data = {
         "cells": cells, "placebo": placebos, "other_text": other_text, "differences": differences, "before": start,
         "alignment": result.report,

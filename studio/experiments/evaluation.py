@@ -17,7 +17,7 @@ from core.evaluation.base import Settings as Sampling
 from core.evaluation.choosing import weights_digest
 from core.evaluation.experiments import alignment
 from core.evaluation.fidelity import fidelity
-from core.training.loop import Stopped
+from core.progress import Stopped
 from core.words import composed, moved
 from data.shapes.detect import accuracy
 from studio.experiments.watching import Watching

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from core.evaluation.choosing import weights_digest
 from core.evaluation.fidelity import agreement, measured, predicted
-from core.evaluation.methods import weights_digest
 from core.metrics import mean_interval, pearson_of
 from core.scoring.scores import TOP
 from studio.experiments.common import DRAWS, heldout_prompts, need

@@ -24,7 +24,7 @@ import numpy as np
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator
 from core.scoring.scores import expected
 from core.words import CURRENT, scored, units
-from data.exchange.formats import export_csv
+from data.exchange.table import export_csv
 from data.prompts import load
 from data.store import Store
 from studio.annotation.labelling import HABITS, judged_by

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from core.evaluation.base import Method
+from core.evaluation.choosing import whole
 from core.evaluation.distribution import histogram, inception_like, jensen_shannon, mmd_test
-from core.evaluation.methods import Projected, none, whole
+from core.evaluation.methods import Projected
 from core.metrics import mean_interval
 from core.noise import draw, drift
 from studio.experiments.common import Judged, before_after, heldout_prompts, judged, need, noises_of
@@ -52,7 +54,7 @@ def run(job: Job) -> dict[str, Any]:
         noises.append(job.stage(f"noise {row}", partial(of_noise, job, method, prompt, seeds)))
         count(row + 1, len(prompts))
     images, means = of_images(result), means_of(noises)
-    pictures = before_after(job, [none(), method], prompts[:PICTURED])
+    pictures = before_after(job, [Method(), method], prompts[:PICTURED])
     each = [{name: value for name, value in noise.items() if name != "values"} for noise in noises]
     data = {"images": images, "noises": dict(zip(prompts, each, strict=True)), "alignment": result.report}
     figures = [*_noise_figures(prompts, noises), *_image_figures(images)]

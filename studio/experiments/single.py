@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluation.methods import Projected, none, predict
+from core.evaluation.base import Method
+from core.evaluation.choosing import predict
+from core.evaluation.methods import Projected
 from core.noise import draw
 from studio.experiments.common import Judged, before_after, evenly, judged, need, trained_projector
 from studio.experiments.parts import Part, clear, compared, figure, report, series, share, table
@@ -34,7 +36,7 @@ def run(job: Job) -> dict[str, Any]:
     methods = [single, Projected(need(job, "projector"), name="in use")]
     sets = {"seen": seen, "unseen": unseen}
     results = {name: judged(job, name, methods, [prompt], [seeds]) for name, seeds in sets.items()}
-    pictures = before_after(job, [none(), *methods], [prompt] * 4, [*seen[:2], *unseen[:2]])
+    pictures = before_after(job, [Method(), *methods], [prompt] * 4, [*seen[:2], *unseen[:2]])
     data = {"prompt": hard, "training": trained, **{name: result.report for name, result in results.items()}}
     answer, tables = _answer(prompt, results), [_table(prompt, results)]
     return report(results["seen"].judge, answer, _figures(results), tables, [pictures], data)

@@ -15,11 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core import checkpoint
+from core.evaluation.base import Method
 from core.evaluation.distribution import gaussian_kl
 from core.evaluation.experiments import DRIFT_ITEMS
-from core.evaluation.methods import Method, Projected, none
+from core.evaluation.methods import Projected
 from core.noise import draw, drift
-from core.training.loop import Stopped
+from core.progress import Stopped
 from core.training.projector import WarmupConfig, train_warmup
 from studio.experiments.common import (
     PICTURED,
@@ -71,7 +72,7 @@ def run(job: Job) -> dict[str, Any]:
     result = judged(job, "tau", list(methods.values()), prompts)
     kl = {
         method.name: job.stage(f"KL of {method.name}", partial(over_seeds, job, method, prompts))
-        for method in [none(), *methods.values()]
+        for method in [Method(), *methods.values()]
     }
     white = unprojected(job, prompts) | kl["none"]
     usual = measured(result, "none", white) | {"cosine": 1.0}
@@ -85,7 +86,7 @@ def run(job: Job) -> dict[str, Any]:
         *_frontier(groups),
         *(f for of in ("tau", "strength") for f in _figures(of, groups[of], usual)),
     ]
-    pictures = before_after(job, [none(), *ends], prompts[:PICTURED])
+    pictures = before_after(job, [Method(), *ends], prompts[:PICTURED])
     data = {
         "measured": rows, "inner_frechet_none": usual["frechet"], "drift_none": white, "trainings": trainings,
         "alignment": result.report,

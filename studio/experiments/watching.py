@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from core.training.loop import Progress
+from core.progress import Progress, Stopped
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,5 @@ class Watching:
 
     def check(self) -> None:
         """Raise Stopped where the work was asked to stop."""
-        from core.training.loop import Stopped  # with torch, which the command line does not wait for
-
         if self.stop():
             raise Stopped

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from core.progress import Stopped
 from core.scoring.endpoint import Unanswered
-from core.training.loop import Stopped
 from core.words import advice, check_prompt
 from studio.annotation.labelling import Annotation
 from studio.grids.axes import Variant

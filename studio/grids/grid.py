@@ -40,8 +40,8 @@ from core.evaluation.base import Method, Start
 from core.evaluation.base import Settings as Sampling
 from core.guiders import GUIDERS
 from core.loading import out_of_memory
+from core.progress import Stopped
 from core.scoring.endpoint import Unanswered
-from core.training.loop import Stopped
 from data.store import Store, StoreError
 from studio.access.identity import check_name
 from studio.annotation.labelling import Annotation
@@ -691,13 +691,12 @@ class Grids:
                     if held is None:
                         continue
                     try:
-                        if self.store.grids.get(id)["state"] == state:
-                            dead.append(id)
-                            self.store.grids.update(id, *self.work.ends.get(id, ("interrupted", INTERRUPTED)))
-                            self.work.ends.pop(id, None)
-                    except StoreError:
-                        if not self.store.database.damage:
-                            raise
+                        with self.store.database.unless_damaged():
+                            if self.store.grids.get(id)["state"] == state:
+                                dead.append(id)
+                                end = self.work.ends.get(id, ("interrupted", INTERRUPTED))
+                                self.store.grids.update(id, *end)
+                                self.work.ends.pop(id, None)
                     finally:
                         unlock(held)
         return dead

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from core import ranks
-from core.training.loop import Stopped
+from core.progress import Stopped
 from studio.images import shards
 from studio.images.making import Making, Plan, made_with
 from studio.images.models import Using

@@ -10,18 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.evaluation.base import Method
+from core.evaluation.choosing import by_reward, by_teacher
 from core.evaluation.controls import OtherText
-from core.evaluation.methods import (
-    Method,
-    best_noise_of,
-    best_of,
-    by_reward,
-    by_teacher,
-    guided,
-    none,
-    projected,
-    tuned,
-)
+from core.evaluation.methods import BestOf, BestOfNoise, Guidance, Projected, Tuned
 from core.guiders import GUIDERS
 from studio.images.models import Models
 from studio.numbers import real, shown, whole
@@ -124,15 +116,15 @@ class Makers:
         """The method of one part, wrapped around a base."""
         if part == "projected":
             strength = self.strength if number is None else real("strength", number, 0, 1)
-            return projected(self.model("projector"), strength, base=base)
+            return Projected(self.model("projector"), strength, base=base)
         if part == "best-of":
-            return best_of(whole("number of images", number, 1, MOST), base=base)
+            return BestOf(whole("number of images", number, 1, MOST), base=base)
         if part in CHOOSING:
             name = named(part, number) if part == BY_REWARD else ""
-            return best_noise_of(whole("number of noises", number, 1, MOST), self.chooser(part), base, name)
+            return BestOfNoise(whole("number of noises", number, 1, MOST), self.chooser(part), base, name)
         if part in GUIDERS:
-            return guided(part, None if number is None else real("scale", number, 0, 100), base)
-        return tuned(self.model("lora"), base=base) if part == "lora" else none()
+            return Guidance(part, None if number is None else real("scale", number, 0, 100), base)
+        return Tuned(self.model("lora"), base=base) if part == "lora" else Method()
 
     def model(self, kind: str) -> Any:
         """The model in use; ValueError with the sentence that says why there is none."""

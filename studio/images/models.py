@@ -310,9 +310,9 @@ def libraries() -> None:
 def class_of(kind: str) -> Any:
     """The class of a kind of model."""
     libraries()
+    from core.adapter import Adapter
     from core.networks.projector import NoiseProjector
     from core.networks.reward import RewardModel
-    from core.training.lora import Adapter
 
     classes = {"projector": NoiseProjector, "reward": RewardModel, "calibrator": Calibrator, "lora": Adapter}
     return classes[kind]

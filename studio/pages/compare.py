@@ -24,7 +24,7 @@ from studio.images.views import shared as in_both
 from studio.pages import first, sampling, shared
 from studio.pages.memory import KEY, Memory
 from studio.pages.seeds.form import drawn_anew
-from studio.pages.shared import ASKED, QUICK, Loading, Update, shows_errors
+from studio.pages.shared import ASKED, QUICK, SILENT, Loading, Update, shows_errors
 from studio.studio import CompareUpdate, Pair, SampleView, Studio, check_request
 
 PREVIEW_SECONDS = 0.2
@@ -308,7 +308,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     asked = gr.JSON(visible=False)  # of a comparison that a reload has ended
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
     settings = [prompt, seeds, strength, steps, guidance, noise, kept, *options]
-    busy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": MODELS, "show_progress": "hidden"}
+    busy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": MODELS, **SILENT}
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, settings, [*frame, *pair], api_visibility="private", **busy)
         ask(None, [prompt, seeds], None, js=REMEMBER)

@@ -30,7 +30,7 @@ GONE = "The report of this run is no longer in its folder, or cannot be read. St
 FILES = {"report.html": "Download the report", "report.json": "Download its data"}
 
 
-def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> listing.Opener:
+def build(studio: Studio, selected: gr.Tab, memory: Memory, rights: Rights) -> listing.Opener:
     """The tab; returns how a run is opened in it."""
     who, chosen, drawn = memory.who, gr.State(""), listing.drawn()
     opened = gr.Textbox(
@@ -133,7 +133,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         if "size" in form:
             form["size"].input(_sizes(name, form), form["size"], list(form.values()), **ASKED)
     start.click(begin, [who, which, *every], all_parts, **ASKED)
-    return listing.wire(studio, page, memory, tab, see, all_parts)
+    return listing.wire(studio, selected, memory, tab, see, all_parts)
 
 
 def _question(name: str) -> str:

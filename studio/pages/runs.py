@@ -191,19 +191,16 @@ def how_far(state: dict[str, Any]) -> str:
 
 def wire(
     studio: Studio,
-    page: gr.Blocks,
+    selected: gr.Tab,
     memory: Memory,
     tab: Tab,
     see: See,
     outputs: list[Any],
 ) -> Opener:
-    """The events that both tabs have: opening the page, polling, choosing a run, Stop and Resume. see(run, what is
+    """The events that both tabs have: opening the tab, polling, choosing a run, Stop and Resume. see(run, what is
     drawn, may) is the page with that run, for one who may start and stop, or may not."""
     who = memory.who
-
-    @shows_errors
-    def restore(kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        return see("", "", manages(studio, kept, profile))
+    shown = [tab.chosen, tab.drawn, who]
 
     @shows_errors
     def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
@@ -229,8 +226,8 @@ def wire(
     tab.table.pick(pick, who, outputs, **ASKED)
     tab.stop.click(halt, [tab.chosen, who], outputs, **ASKED)
     tab.resume.click(go_on, [tab.chosen, who], outputs, **ASKED)
-    gr.Timer(SECONDS).tick(tick, [tab.chosen, tab.drawn, who], outputs, **QUICK)
-    page.load(restore, who, outputs, js=memory.known([who]), **QUICK)
+    gr.Timer(SECONDS).tick(tick, shown, outputs, **QUICK)
+    selected.select(tick, shown, outputs, js=memory.known(shown), **QUICK)
     return Opener(outputs, lambda run, may: see(run, "", may))
 
 

@@ -27,8 +27,11 @@ from studio.access.guard import SHOWN
 from studio.errors import sentence
 from studio.studio import Studio
 
+# No part of the page shows the progress of an event. The empty list matters: else Gradio (6.31) looks up, at every event,
+# each part that an event has ever changed, which took a third of the time until the page is there.
+SILENT: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": []}
 # For keys and for what fires by itself. Outside the queue Gradio (6.31) answers sooner and shows neither gr.Error nor gr.Info.
-QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+QUICK: dict[str, Any] = {"queue": False, **SILENT, "api_visibility": "private"}
 # For what a person asks for, who is to be told where it did not work.
 ASKED: dict[str, Any] = {**QUICK, "queue": True, "concurrency_limit": None}
 

@@ -24,11 +24,11 @@ from core.evaluation.base import Settings as Sampling
 from core.evaluation.choosing import weights_digest
 from core.evaluation.experiments import alignment
 from core.evaluation.journal import FILE
-from core.evaluation.methods import none, projected
+from core.evaluation.methods import Projected
 from core.evaluation.report import columns, figures, over_prompts
 from core.jsonfile import read_lines
 from core.networks.projector import NoiseProjector
-from core.training.loop import Progress
+from core.progress import Progress
 from core.words import EXTRA, scored, units
 from studio.images import pictures
 from studio.images.detecting import truth_of
@@ -152,7 +152,7 @@ def before_after(
     identity = [diffuser.fingerprint, by, steps, guidance, list(prompts), seeds]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = studio.settings.home / "heldout" / key
-    methods = {"none": none(), "after": _method(after)}
+    methods = {"none": Method(), "after": _method(after)}
     if before is not None:
         methods["before"] = _method(before)
     distinct = {method.name: method for method in methods.values() if method.name != "none"}
@@ -222,8 +222,8 @@ def change(
 
 def _method(model: Model | None) -> Method:
     if model is None or isinstance(model, Method):
-        return model or none()
-    return projected(model, name=f"projector {weights_digest(model)}")
+        return model or Method()
+    return Projected(model, name=f"projector {weights_digest(model)}")
 
 
 def _values(

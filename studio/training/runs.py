@@ -342,17 +342,13 @@ class Runs:
     def _interrupt(self, run: Run, why: str) -> bool:
         """Mark a run whose process died, unless it was resumed meanwhile; whether it is over. A damaged store cannot be
         marked, and nothing can be resumed in it."""
-        try:
-            with self.store.database.writing():
-                now = self.get(run["id"])
-                if (now["state"], now["pid"]) != (run["state"], run["pid"]):
-                    return False
-                self.store.runs.update(
-                    run["id"], state="interrupted", message=f"{why} Resume it: nothing was lost."
-                )
-        except StoreError:
-            if not self.store.database.damage:
-                raise
+        with self.store.database.unless_damaged(), self.store.database.writing():
+            now = self.get(run["id"])
+            if (now["state"], now["pid"]) != (run["state"], run["pid"]):
+                return False
+            self.store.runs.update(
+                run["id"], state="interrupted", message=f"{why} Resume it: nothing was lost."
+            )
         return True
 
     def _spawn(self, run: Run) -> None:

@@ -23,14 +23,15 @@ from torch import Tensor
 from core import checkpoint
 from core.adapter import Adapter, takes_adapters
 from core.evaluation.base import Method
+from core.evaluation.methods import Tuned
 from core.foresight import RewardParts, Teacher
 from core.metrics import mean_interval
 from core.networks.projector import NoiseProjector
 from core.networks.reward import PictureReader, RewardModel
+from core.progress import Stopped
 from core.scoring.calibrator import Calibrator
 from core.training.data import RewardData, Sample
 from core.training.foresight import ForesightConfig, train_foresight, with_pictures
-from core.training.loop import Stopped
 from core.training.lora import LoraConfig, train_lora
 from core.training.projector import (
     ProjectorConfig,
@@ -41,7 +42,6 @@ from core.training.projector import (
 )
 from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, evaluate_reward, predict, train_reward
-from studio.images.methods import tuned
 from studio.images.models import SHIPPED, UnfitError, class_of
 from studio.numbers import plain
 from studio.training import calibration
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("studio")
 Result = dict[str, Any]
 FRESH_PROMPTS = 1500  # that the teacher is asked about
+VALIDATION_PROMPTS = 64  # on which a projector is evaluated while it is trained
 # images by which a backbone's first prediction is tuned; of fewer it would learn them by heart
 FEWEST_PICTURES = 500
 ROUND = "round"  # the prompt set of a round's images
@@ -404,7 +405,7 @@ def _projector(job: Job, model: RewardModel, folder: Path, prompts: list[str]) -
         start = copy.deepcopy(used)
     start = start.requires_grad_(True).train()
     shape, texts = studio.models.diffuser().latent_shape(), texts_for(studio, prompts)
-    unseen = [p for p in studio.prompts.of("validation", 64) if p not in set(prompts)]
+    unseen = [p for p in studio.prompts.of("validation", VALIDATION_PROMPTS) if p not in set(prompts)]
     validation = texts_for(studio, unseen) if unseen else None
     settings = ProjectorConfig(
         steps=config["projector_steps"],
@@ -497,7 +498,7 @@ def _lora(job: Job) -> dict[str, Any]:
 
 def _tuned(folder: Path) -> Method:
     adapter = Adapter.load(folder)
-    return tuned(adapter, f"lora {adapter.sha256[:16]}")
+    return Tuned(adapter, f"lora {adapter.sha256[:16]}")
 
 
 def _round_prompts(studio: Studio, most: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,7 +70,7 @@ class Forked(ForkServerProcess):
     def poll(self) -> int | None:
         return self.exitcode
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float | None = None) -> None:
         self.join(timeout)
 
 
@@ -97,7 +98,10 @@ def serve() -> None:
 
     from studio.environment import prepare
     from studio.interface import launch
+    from studio.training import runs
+    from tests.jobs import Jobs
 
+    runs.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": Jobs()})  # type: ignore[assignment]
     # what Gradio (6.31) reads of the environment when it is imported
     http_server.LOCALHOST_NAME = os.environ["GRADIO_SERVER_NAME"]
     http_server.INITIAL_PORT_VALUE = int(os.environ["GRADIO_SERVER_PORT"])

@@ -6,8 +6,8 @@ import torch
 
 from core.diffusion import Diffuser
 from core.noise import draw
+from core.progress import Stopped
 from core.training.diffuser import build_pipeline
-from core.training.loop import Stopped
 
 PROMPTS = ["a red circle above a blue square", "a blue star"]
 WORDS = ["a", "red", "blue", "circle", "square", "star", "above", "an", "orange"]

@@ -13,14 +13,16 @@ from diffusers import (
 )
 
 from core import checkpoint, foresight
+from core.adapter import Adapter
 from core.diffusion import Diffuser
-from core.evaluation.methods import Settings, best_noise_of, by_teacher
+from core.evaluation.base import Settings
+from core.evaluation.choosing import by_teacher
+from core.evaluation.methods import BestOfNoise
 from core.foresight import Foresight, RewardParts, Teacher, check_first_step, clean
 from core.networks.reward import PictureReader, RewardModel
 from core.noise import draw
 from core.training.data import RewardData, Sample, Texts
 from core.training.foresight import ForesightConfig, train_foresight
-from core.training.lora import Adapter
 from tests import backbones
 
 PROMPTS = ["a red circle", "a blue square above a star"]
@@ -149,7 +151,7 @@ def test_only_a_small_denoiser_is_copied_with_the_adapter_merged_and_none_that_i
 
 
 def test_the_calls_of_a_teacher_are_counted_separately_from_those_of_sampling(diffuser, tmp_path):
-    method = best_noise_of(2, by_teacher(teacher_of(diffuser, tmp_path / "a")))
+    method = BestOfNoise(2, by_teacher(teacher_of(diffuser, tmp_path / "a")))
     for _ in range(2):
         made = method.run(diffuser, PROMPTS, [1, 2], Settings(steps=2, guidance=4.0))
         passes = 1 if diffuser.embedded else 2  # with and without the text

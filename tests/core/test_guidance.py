@@ -13,7 +13,7 @@ from core.evaluation.base import counted
 from core.guidance import Guided, hooks
 from core.guiders import GUIDERS
 from core.noise import draw
-from core.training.loop import Stopped
+from core.progress import Stopped
 from tests import backbones
 
 PROMPTS = ["a red circle", "a blue square above a star"]

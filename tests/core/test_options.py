@@ -10,8 +10,8 @@ from core.diffusion import Diffuser
 from core.guidance import Guided
 from core.noise import draw, third
 from core.options import Configured, Options, configured
+from core.progress import Stopped
 from core.schedulers import like, serving
-from core.training.loop import Stopped
 from tests import backbones, loras
 
 PROMPTS = ["a red circle", "a blue square above a star"]

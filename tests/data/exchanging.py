@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from data.exchange import formats, jsonl
+from data.exchange import folder, jsonl, parquet, table, words
 from data.store import Store
 
 
@@ -25,7 +25,7 @@ def fake_units(texts: Sequence[str] | None = None, text: str = "x") -> Callable[
 def importers(units: Callable[[dict[str, Any]], Sequence[Any]]) -> tuple[Any, Any, Any, Any, Any]:
     """``import_labels``, ``import_csv``, ``import_words``, ``import_parquet`` and ``import_folder``, which ask ``units`` for
     the words of a sample."""
-    tables = (formats.import_csv, formats.import_words, formats.import_parquet, formats.import_folder)
+    tables = (table.import_csv, words.import_words, parquet.import_parquet, folder.import_folder)
     labels, *others = (partial(take, units=units) for take in (jsonl.import_labels, *tables))
     return labels, *others  # type: ignore[return-value]
 

@@ -1,20 +1,27 @@
 """Tiny models once a session, and a studio on them for each test."""
 
 import shutil
+from functools import partial
 
 import pytest
 
+from core.training.projector import ProjectorConfig
 from data.prompts import load
+from studio.experiments import common
 from studio.training import replay, stages
 from tests import tiny
 from tests.tiny import change_settings
 
 
 @pytest.fixture(scope="session", autouse=True)
-def foresight_of_few():
-    """Foresight is tuned on the few images that tests make, so that the whole of a training runs."""
+def trainings_of_few():
+    """Foresight is tuned on the few images that tests make, so that the whole of a training runs; and a projector is evaluated
+    on few prompts and seeds, which else takes longer than its training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "FEWEST_PICTURES", 1)
+        patch.setattr(stages, "VALIDATION_PROMPTS", 8)
+        for module in (stages, common):
+            patch.setattr(module, "ProjectorConfig", partial(ProjectorConfig, looks=8))
         yield
 
 

@@ -51,7 +51,7 @@ EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: 
 
 
 def build(
-    studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights
+    studio: Studio, selected: gr.Tab, memory: Memory, rights: Rights
 ) -> tuple[gr.Button, listing.Opener]:
     """The tab; returns the button that leads to the corrections, and how a run is opened."""
     who, chosen, drawn = memory.who, gr.State(""), listing.drawn()
@@ -216,7 +216,7 @@ def build(
     promote.click(put_into_use, [chosen, force, who], all_parts, **ASKED)
     back.click(roll_back, [chosen, who], all_parts, **ASKED)
     more.delete.click(remove, [chosen, more.sure, who], all_parts, **ASKED)
-    return annotate, listing.wire(studio, page, memory, tab, see, all_parts)
+    return annotate, listing.wire(studio, selected, memory, tab, see, all_parts)
 
 
 def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -20,10 +20,10 @@ from core.evaluation.benchmark import (
 )
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
+from core.progress import Stopped
 from core.scoring.scores import make
 from core.training.data import Texts
 from core.training.diffuser import build_pipeline
-from core.training.loop import Stopped
 from core.words import scored, units
 from tests.tiny import SMALL
 

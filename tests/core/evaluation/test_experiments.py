@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from core.evaluation import methods
+from core.evaluation.base import Method, Settings
 from core.evaluation.experiments import alignment, seeds_for
-from core.evaluation.methods import best_of, none, projected
+from core.evaluation.methods import BestOf, Projected
 from core.evaluation.report import chosen_distance, markdown
-from core.training.loop import Stopped
+from core.progress import Stopped
 
-SHORT = methods.Settings(steps=1, batch=4)
+SHORT = Settings(steps=1, batch=4)
 SEEDS = [11, 12, 13, 14]
 
 
@@ -19,7 +19,7 @@ def run(diffuser, networks, world):
 
     def run(**changes):
         given = {
-            "methods": [none(), projected(networks[0]), best_of(2), best_of(4), best_of(1)],
+            "methods": [Method(), Projected(networks[0]), BestOf(2), BestOf(4), BestOf(1)],
             "prompts": world["prompts"],
             "seeds": SEEDS,
             "judge": world["judge"],
@@ -48,7 +48,7 @@ def test_the_report_goes_to_json_and_has_every_method(report):
 
 
 def test_figures_are_those_of_the_judge_on_the_very_images(report, diffuser, world):
-    made = [none().run(diffuser, [prompt] * 4, SEEDS, SHORT).images for prompt in world["prompts"][:2]]
+    made = [Method().run(diffuser, [prompt] * 4, SEEDS, SHORT).images for prompt in world["prompts"][:2]]
     values = np.array([world["brightness"](image) for image in np.concatenate(made)])
     entry = report["methods"]["none"]
     assert entry["strict"]["estimate"] == pytest.approx((values > 0.5).mean())
@@ -84,7 +84,7 @@ def test_differences_costs_drift_and_diversity_are_reported(report):
 
 
 def test_the_peak_memory_is_the_maximum_over_batches_and_none_for_old_journals(run, tmp_path):
-    few = {"prompts": ["a star", "a red circle"], "methods": [best_of(2)], "folder": tmp_path}
+    few = {"prompts": ["a star", "a red circle"], "methods": [BestOf(2)], "folder": tmp_path}
     run(**few)
     journal = tmp_path / "items.jsonl"
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -124,12 +124,12 @@ def test_a_stopped_experiment_resumes(run, report, world, tmp_path):
 
 
 def test_another_experiment_is_refused_in_the_same_folder(run, networks, tmp_path):
-    few = {"methods": [projected(networks[0])], "prompts": ["a star"], "folder": tmp_path}
+    few = {"methods": [Projected(networks[0])], "prompts": ["a star"], "folder": tmp_path}
     run(**few)
     with pytest.raises(ValueError, match=r"other settings \(steps\)"):
-        run(**few | {"settings": methods.Settings(steps=2)})
+        run(**few | {"settings": Settings(steps=2)})
     with pytest.raises(ValueError, match="another 'projected'"):
-        run(**few | {"methods": [projected(networks[0], 0.5, name="projected")]})
+        run(**few | {"methods": [Projected(networks[0], 0.5, name="projected")]})
     (tmp_path / "items.jsonl").write_text("nonsense\n")
     with pytest.raises(ValueError, match="damaged"):
         run(**few)
@@ -142,7 +142,7 @@ def test_another_experiment_is_refused_in_the_same_folder(run, networks, tmp_pat
         ({"seeds": [1, 1]}, "twice"),
         ({"seeds": []}, "no seed"),
         ({"seeds": [[1]]}, "1 lists of seeds for 3"),
-        ({"methods": [best_of(5)]}, "needs 5 seeds"),
+        ({"methods": [BestOf(5)]}, "needs 5 seeds"),
         ({"scorer": None}, "needs a scorer"),
     ],
 )
@@ -152,19 +152,19 @@ def test_bad_input_is_refused_with_a_sentence(run, changes, says):
 
 
 def test_two_methods_of_one_name_are_refused(run, networks):
-    twins = [projected(networks[0], 0.5, name="x"), projected(networks[0], 1.0, name="x")]
+    twins = [Projected(networks[0], 0.5, name="x"), Projected(networks[0], 1.0, name="x")]
     with pytest.raises(ValueError, match="'x'"):
         run(methods=twins)
 
 
 def test_a_single_image_other_seeds_for_each_prompt_and_a_method_as_a_base_are_reported(run, networks):
-    result = run(methods=[none(), projected(networks[0])], prompts=["a red circle"], seeds=[11])
+    result = run(methods=[Method(), Projected(networks[0])], prompts=["a red circle"], seeds=[11])
     entry = json.loads(json.dumps(result, allow_nan=False))["methods"]["projected"]
     assert "frechet" not in entry and result["images"] == 1
     assert entry["difference"]["words"]["estimate"] is not None and entry["diversity"]["estimate"] is None
     prompts = ["a star", "a red circle"]
     seeds = seeds_for(prompts, 2, 100)
-    moved = [best_of(2, base=projected(networks[0])), projected(networks[0])]
+    moved = [BestOf(2, base=Projected(networks[0])), Projected(networks[0])]
     result = run(methods=moved, prompts=prompts, seeds=seeds)
     assert result["settings"]["seeds"] == seeds == [[100, 101], [102, 103]] and result["images"] == 4
     assert list(result["methods"]) == ["none", "projected", "best-of-2 + projected"]

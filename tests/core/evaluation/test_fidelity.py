@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from core.evaluation.choosing import predict
 from core.evaluation.fidelity import agreement, fidelity, scorer_agreement
-from core.evaluation.methods import predict
 from core.noise import draw
 from core.scoring.scores import from_truth
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core import checkpoint
 from core.checkpoint import CheckpointError
+from core.scoring import calibrator as module
 from core.scoring.calibrator import Calibrator, Row, _bases, _Encoder, _identity, _logs, _predict
 
 KINDS = ("colour", "object", "relation")
@@ -84,12 +86,42 @@ def test_words_of_a_prompt_are_never_split_between_fitting_and_evaluation():
     assert report["calibrated"]["auc"] < 0.7
 
 
-def test_a_calibrator_from_before_nothing_else_existed_gives_the_same_predictions(tmp_path):
+def saved_without_kinds(calibrator, folder):
+    """As calibrators were saved that did not name their kinds of word."""
+    with pytest.MonkeyPatch.context() as patch:
+        save = checkpoint.save
+        patch.setattr(
+            checkpoint,
+            "save",
+            lambda tensors, folder, meta, **named: save(
+                tensors, folder, {k: v for k, v in meta.items() if k != "kinds"}, **named
+            ),
+        )
+        calibrator.save(folder)
+    return Calibrator.load(folder)
+
+
+@pytest.mark.parametrize("kinds", [KINDS, ("shape", *reversed(module.KINDS[:-1]), "other")])
+def test_a_calibrator_with_other_kinds_of_word_gives_the_same_predictions(tmp_path, monkeypatch, kinds):
+    rows = words(10)
+    monkeypatch.setattr(module, "KINDS", (*kinds, "other") if kinds == KINDS else kinds)
+    before = Calibrator.fit(rows)
+    asked = before.apply(*stacked(rows))
+    before.save(tmp_path / "calibrator")
+    monkeypatch.undo()
+    loaded = Calibrator.load(tmp_path / "calibrator")
+    assert np.allclose(loaded.apply(*stacked(rows)), asked, atol=1e-6)
+    loaded.save(tmp_path / "again")
+    assert np.array_equal(Calibrator.load(tmp_path / "again").weights, loaded.weights)
+
+
+def test_a_calibrator_that_does_not_name_its_kinds_gives_the_same_predictions(tmp_path):
     rows = words(10)
     now = Calibrator.fit(rows)
+    same = saved_without_kinds(now, tmp_path / "same")
+    assert np.array_equal(same.weights, now.weights)
     before = Calibrator(now.encoder, np.delete(now.weights, 6, axis=1), now.report)
-    before.save(tmp_path / "calibrator")
-    loaded = Calibrator.load(tmp_path / "calibrator")
+    loaded = saved_without_kinds(before, tmp_path / "before")  # there was no *nothing else*
     assert np.array_equal(loaded.apply(*stacked(rows)), now.apply(*stacked(rows)))
     p, hidden, kinds = stacked(rows)
     assert np.array_equal(

@@ -4,11 +4,12 @@ import pytest
 import torch
 from accelerate import cpu_offload
 
+from core.adapter import WEIGHTS, Adapter
 from core.checkpoint import CheckpointError, verify
 from core.diffusion import Diffuser
 from core.noise import draw
-from core.training.loop import Stopped
-from core.training.lora import WEIGHTS, Adapter, LoraConfig, image_weights, train_lora
+from core.progress import Stopped
+from core.training.lora import LoraConfig, image_weights, train_lora
 from tests import backbones
 
 PROMPTS = ["a red circle", "a blue square", "a star", "a red circle"]

@@ -85,7 +85,7 @@ def test_stage_1_learns_to_foresee_the_pictures_of_its_samples_and_from_those_wi
     torch.manual_seed(0)
     data, places = pictures(300)
     data.picture = data.noises(torch.arange(300)) / 2
-    model, config = RewardModel(**TINY, **HEAD), RewardConfig(steps=150, rate=5e-3, batch=32)
+    model, config = RewardModel(**TINY, **HEAD), RewardConfig(steps=60, rate=5e-3, batch=16)
     before = evaluate_reward(model, data)["foreseen"]
     result = train_reward(model, data, None, config)
     assert before < 0.1 and evaluate_reward(model, data)["foreseen"] > 0.6

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from data.exchange.formats import import_dpo
+from data.exchange.pairs import import_dpo
 from data.store import Store
 from tests.data.exchanging import fake_units, importers
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from data.exchange.formats import export_folder, export_parquet
+from data.exchange.folder import export_folder
+from data.exchange.parquet import export_parquet
 from data.store import Store
 
 PROMPT = 'a "red"\n circle, <b>bold</b> \u2028 青 ---\n# title'

@@ -8,9 +8,10 @@ import random
 
 import pytest
 
-from data.exchange.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words
 from data.exchange.jsonl import ImportRefused
-from data.exchange.table import COLUMNS, cell, plain
+from data.exchange.pairs import export_dpo
+from data.exchange.table import COLUMNS, cell, export_csv, plain
+from data.exchange.words import RAPIDATA, RICHHF, export_words
 from data.store import Store
 from tests.data.exchanging import fake_units, importers, unsaid
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from core.words import units_of
-from data.exchange.formats import export_folder, export_parquet
+from data.exchange.folder import export_folder
 from data.exchange.jsonl import ImportRefused, export_labels
+from data.exchange.parquet import export_parquet
 from data.store import Store
 from tests.data.exchanging import importers
 

@@ -9,8 +9,11 @@ from hashlib import sha256
 import pytest
 
 from data.exchange import jsonl
-from data.exchange.formats import RICHHF, export_dpo, export_folder, export_parquet, export_words, import_dpo
+from data.exchange.folder import export_folder
 from data.exchange.jsonl import ImportRefused, export_labels
+from data.exchange.pairs import export_dpo, import_dpo
+from data.exchange.parquet import export_parquet
+from data.exchange.words import RICHHF, export_words
 from data.store import Store, StoreError
 from data.store.scores import refresh_figures
 from tests.data.exchanging import fake_units, importers

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from data.exchange.formats import export_csv, export_dpo, export_votes, import_dpo
 from data.exchange.jsonl import ImportRefused
+from data.exchange.pairs import export_dpo, export_votes, import_dpo
+from data.exchange.table import export_csv
 from tests.data.exchanging import fake_units, importers, unsaid
 
 PROMPT = '=SUM(1),"a"\nb; ü'

@@ -3,18 +3,11 @@
 import pytest
 
 from core.words import units_of
-from data.exchange.formats import (
-    RAPIDATA,
-    RICHHF,
-    export_csv,
-    export_dpo,
-    export_words,
-    import_csv,
-    import_dpo,
-    import_words,
-)
 from data.exchange.jsonl import ImportRefused, export_labels, import_labels
+from data.exchange.pairs import export_dpo, import_dpo
+from data.exchange.table import export_csv, import_csv
 from data.exchange.text import decoded
+from data.exchange.words import RAPIDATA, RICHHF, export_words, import_words
 
 
 def words(kind):

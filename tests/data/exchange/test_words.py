@@ -7,8 +7,11 @@ from functools import partial
 import pytest
 
 from core.words import units, units_of
-from data.exchange.formats import RAPIDATA, RICHHF, import_csv, import_folder, import_parquet, import_words
+from data.exchange.folder import import_folder
 from data.exchange.jsonl import ImportRefused, export_labels, import_labels
+from data.exchange.parquet import import_parquet
+from data.exchange.table import import_csv
+from data.exchange.words import RAPIDATA, RICHHF, import_words
 from data.store import Store
 
 pa = pytest.importorskip("pyarrow")

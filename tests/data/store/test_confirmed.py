@@ -5,8 +5,8 @@ import csv
 import pytest
 
 from data.exchange.folder import card
-from data.exchange.formats import export_csv
 from data.exchange.jsonl import export_labels
+from data.exchange.table import export_csv
 from data.store import Store
 from tests.data.exchanging import fake_units, importers
 

@@ -72,6 +72,17 @@ def test_prompts_without_kinds_are_asked_for_once(store, sample_row):
     assert store.foreseen.prompts_without_kinds(4) == ([], 4)
 
 
+def test_kinds_of_another_version_are_asked_for_again_and_replaced(store, sample_row):
+    store.samples.add([sample_row(prompt="two dogs")])
+    store.foreseen.keep_kinds({"two dogs": ["count", "object"]}, "1")
+    assert store.foreseen.prompts_without_kinds(1, version="1") == ([], 1)
+    assert store.foreseen.prompts_without_kinds(1, version="2") == (["two dogs"], 1)
+    store.foreseen.keep_kinds({"two dogs": ["count", "animal"]}, "2")
+    assert store.foreseen.prompts_without_kinds(1, version="2") == ([], 1)
+    found = {kind: store.queue.next("ann", "newest", kind=kind) for kind in ("object", "animal", "count")}
+    assert [kind for kind, sample in found.items() if sample] == ["animal", "count"]
+
+
 @pytest.mark.parametrize("order", ["random", "newest"])
 @pytest.mark.parametrize("few", [0, 1000])
 def test_the_queue_is_filtered_by_a_kind_of_word(store, sample_row, order, few, monkeypatch):

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from core.words import units_of
-from data.exchange.formats import RAPIDATA, export_csv, export_dpo, export_words, import_words
+from data.exchange.pairs import export_dpo
+from data.exchange.table import export_csv
+from data.exchange.words import RAPIDATA, export_words, import_words
 from data.store import StoreError
 from data.store.labels import RULE
 

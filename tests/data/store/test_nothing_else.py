@@ -7,15 +7,11 @@ import pytest
 from PIL import Image
 
 from core import words
-from data.exchange.formats import (
-    RAPIDATA,
-    RICHHF,
-    export_csv,
-    export_folder,
-    export_parquet,
-    export_words,
-)
+from data.exchange.folder import export_folder
 from data.exchange.jsonl import ImportRefused, export_labels
+from data.exchange.parquet import export_parquet
+from data.exchange.table import export_csv
+from data.exchange.words import RAPIDATA, RICHHF, export_words
 from data.store import Store
 from data.store.scores import NOTHING_ELSE
 from tests.data.exchanging import importers, unsaid

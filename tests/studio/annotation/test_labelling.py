@@ -1,13 +1,18 @@
 """Corrections: on disk when the call returns, undone step by step, and each person's own."""
 
+from dataclasses import replace
+from string import ascii_uppercase as ALPHABET
+
 import pytest
 
+from core.words import split
 from data.prompts import load
 from studio.access.identity import SIMULATED
+from studio.annotation import labelling
 from studio.annotation.labelling import STAY, judged_by, turn
 from studio.images import pictures
 from studio.images.detecting import truth_of
-from tests.tiny import STEPS
+from tests.tiny import STEPS, studio_at
 
 
 @pytest.fixture
@@ -70,6 +75,19 @@ def test_the_next_item_is_another_once_one_is_submitted_or_skipped(scored, item)
     assert (progress["submitted"], progress["skipped"], progress["samples"]) == (1, 1, 12)
 
 
+def test_the_queue_is_filtered_by_the_kinds_that_words_have_now(scored, item, monkeypatch):
+    assert scored.annotation.next("Ann", kind="size") is None
+
+    def all_large(prompt):
+        return [replace(word, kind="size") for word in split(prompt)]
+
+    monkeypatch.setattr(labelling, "split", all_large)
+    monkeypatch.setattr(labelling, "VERSION", "as of tomorrow")
+    later = studio_at(scored.settings.home, scored.settings.home)  # a start with other rules
+    assert later.annotation.next("Ann", kind="size")
+    assert later.annotation.next("Ann", kind="colour") is None
+
+
 def test_two_people_are_not_given_the_same_item_until_one_is_done(scored, item):
     other = scored.annotation.next("Bea")
     assert other.id != item.id
@@ -89,17 +107,21 @@ def test_a_correction_leases_what_was_opened_by_hand(scored):
 
 
 def test_half_of_those_that_follow_an_unsure_one_are_any_scored_ones(scored):
-    def given(order, **more):
-        return [scored.store.queue.next("Ann", exclude=id, **turn(order, id), lease=60, **more) for id in ids]
+    def given(order):
+        return [scored.store.queue.next(who, exclude=id, **turn(order, id), lease=60) for id in ids]
 
     ids = [f"{i:032x}" for i in range(40)]
     unscored = scored.collecting.collect(["a red circle"], 3, steps=STEPS)
     least_sure = scored.store.queue.next("Ann", "uncertainty")["id"]
+    # whose own random order begins with another image
+    who = next(
+        name for name in ALPHABET if scored.store.queue.next(name, "random", scored=True)["id"] != least_sure
+    )
     others = [row["id"] for row in given("uncertainty") if row["id"] != least_sure]
     assert 10 <= len(others) <= 30 and not set(others) & set(unscored)
     assert {row["id"] for row in given(STAY)} == {least_sure}
     assert len({row["id"] for row in given("newest")}) == 1
-    assert scored.annotation.next("Ann").id == least_sure  # nothing is on the screen yet
+    assert scored.annotation.next(who).id == least_sure  # nothing is on the screen yet
 
 
 @pytest.mark.parametrize(

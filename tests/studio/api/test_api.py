@@ -20,9 +20,8 @@ from tests.browser.conftest import PATIENCE, serving
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("api")
-    with serving(folder / "home", tiny.models(folder / "models"), STUDIO_MCP="yes") as running:
+def app(tmp_path_factory, model_folder):
+    with serving(tmp_path_factory.mktemp("api") / "home", model_folder, STUDIO_MCP="yes") as running:
         yield running
 
 

@@ -19,15 +19,14 @@ from PIL import Image
 
 from data.store import Store
 from studio.exchange.transfer import OUT
-from tests import tiny
-from tests.browser.conftest import PATIENCE, start_app, stop_app
+from tests.browser.conftest import PATIENCE, serving
 
 PROMPT = "a red circle above a blue square"
 TOKEN = "hf_notatokenatall"
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
+def app(tmp_path_factory, model_folder):
     """An app whose store has two images, scored by two people and the VLM, with gold, a remark and a vote."""
     home = tmp_path_factory.mktemp("api-files") / "home"
     (home / "images").mkdir(parents=True)
@@ -47,9 +46,8 @@ def app(tmp_path_factory):
     store.remarks.note("s0", "bob", "=1+1, \N{SNOWMAN}")
     store.votes.add("s0", "s1", "right", "bob")
     store.database.close()
-    running = start_app(home, tiny.settings_at(home, tiny.models(home.parent / "models")).env())
-    yield running
-    stop_app(running)
+    with serving(home, model_folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def test_the_table_has_a_line_for_each(rows):
 
 
 def test_it_says_how_far_it_is_and_stops_when_it_is_asked_to():
-    from core.training.loop import Stopped
+    from core.progress import Stopped
 
     lines = []
     with pytest.raises(Stopped):

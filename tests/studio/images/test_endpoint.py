@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from core.evaluation.methods import best_of
+from core.evaluation.methods import BestOf
 from core.evaluation.report import compare as compare_methods
 from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.words import NOTHING_ELSE, scored, split
@@ -132,7 +132,7 @@ def test_a_report_leaves_out_what_was_not_scored_and_chooses_it_last():
         "method": "none", "prompt": PROMPTS[0], "used": [1, 2], "seconds": 1.0, "network_calls": 2, "other_calls": {},
         "items": items, "distances": [0.1], "scores": half,
     }  # fmt: skip
-    found = compare_methods(PROMPTS[:1], {"none": [record]}, [best_of(2)], draws=10)["methods"]
+    found = compare_methods(PROMPTS[:1], {"none": [record]}, [BestOf(2)], draws=10)["methods"]
     assert found["none"]["scorer"]["estimate"] == pytest.approx(0.2)
     assert found["best-of-2"]["strict"]["estimate"] == 1.0
     assert found["best-of-2"]["scorer"]["estimate"] == pytest.approx(0.2)  # of the one that is chosen

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from core import checkpoint
-from core.evaluation.methods import Settings
+from core.adapter import WEIGHTS
+from core.evaluation.base import Settings
 from core.noise import draw
-from core.training.lora import WEIGHTS
 from studio.experiments.evaluation import evaluate
 from studio.images.methods import build
 from tests.studio.gridded import grid_of

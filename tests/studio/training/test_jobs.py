@@ -12,6 +12,7 @@ from core import checkpoint
 from data.store import RunBusy
 from studio.exchange import transfer
 from studio.training import runs
+from tests.jobs import job
 from tests.tiny import studio_at
 
 CONFIG = {"prompts": 4, "warmup_steps": 3000}
@@ -26,7 +27,9 @@ def wait(studio, run, until):
     return status
 
 
-def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(studio, model_folder):
+def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(
+    studio, model_folder, monkeypatch
+):
     run = studio.runs.start("warmup", CONFIG)
     running = wait(studio, run, lambda s: s["state"] == "running" and s["step"] > 0)
     assert running["total"] == 3000
@@ -42,6 +45,7 @@ def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(stud
     dead = wait(studio, run, lambda s: s["state"] == "interrupted")
     assert "Resume it" in dead["message"]
 
+    monkeypatch.setattr(runs.subprocess, "Popen", job)
     studio.runs.resume(run)
     again = wait(
         studio,

@@ -86,8 +86,8 @@ def pages(tmp_path_factory):
     """A studio without models, and what opens a run in Train."""
     folder = tmp_path_factory.mktemp("odd")
     studio = Studio(tiny.settings_at(folder / "home", folder / "models"))
-    with gr.Blocks() as page:
-        _, opener = train.build(studio, page, memory.build(studio, page), Rights(studio))
+    with gr.Blocks() as page, gr.Tab() as tab:
+        _, opener = train.build(studio, tab, memory.build(studio, page), Rights(studio))
     return studio, opener
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from core.training.loop import Progress
+from core.progress import Progress
 from studio.components import figures
 from studio.experiments import report_of
 from studio.pages import runs
