@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 from diffusers import (
@@ -167,7 +167,8 @@ class Guided:
 
     def _pag_pipeline(self) -> Any:
         """The classic PAG pipeline of the diffuser's components; ValueError where diffusers has none."""
-        middle, layers = self.family.middle, "mid"
+        middle = self.family.middle
+        layers: str | list[str] = "mid"
         if "." not in middle:
             layers = [f"{middle}.{i}" for i in weakened(stack("pag", self.denoiser, middle), middle)]
         auto = diffusers.AutoPipelineForText2Image
@@ -199,7 +200,8 @@ class SmoothedEnergy(SmoothedEnergyGuidance):
         if not (self._is_seg_enabled() and self.is_conditional and self._count_prepared > 1):
             return
         for name, config in zip(self._seg_layer_hook_names, self.seg_guidance_config, strict=True):
-            for block in (denoiser.get_submodule(config.fqn)[i] for i in config.indices):
+            blocks = cast("nn.ModuleList", denoiser.get_submodule(config.fqn))
+            for block in (blocks[i] for i in config.indices):
                 for attention in self_attentions(block):
                     registry = HookRegistry.check_if_exists_or_initialize(attention.to_q)
                     registry.register_hook(SmoothedEnergyGuidanceHook(self.seg_blur_sigma), name)
