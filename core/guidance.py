@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any
 
 import diffusers
 from diffusers import (
@@ -167,8 +167,7 @@ class Guided:
 
     def _pag_pipeline(self) -> Any:
         """The classic PAG pipeline of the diffuser's components; ValueError where diffusers has none."""
-        middle = self.family.middle
-        layers: str | list[str] = "mid"
+        middle, layers = self.family.middle, ["mid"]
         if "." not in middle:
             layers = [f"{middle}.{i}" for i in weakened(stack("pag", self.denoiser, middle), middle)]
         auto = diffusers.AutoPipelineForText2Image
@@ -200,7 +199,7 @@ class SmoothedEnergy(SmoothedEnergyGuidance):
         if not (self._is_seg_enabled() and self.is_conditional and self._count_prepared > 1):
             return
         for name, config in zip(self._seg_layer_hook_names, self.seg_guidance_config, strict=True):
-            blocks = cast("nn.ModuleList", denoiser.get_submodule(config.fqn))
+            blocks = stack("seg", denoiser, config.fqn)
             for block in (blocks[i] for i in config.indices):
                 for attention in self_attentions(block):
                     registry = HookRegistry.check_if_exists_or_initialize(attention.to_q)
@@ -246,7 +245,7 @@ def guider(kind: str, scale: float | None, guidance: float, denoiser: ModelMixin
     return OWN.get(row.cls, getattr(diffusers.guiders, row.cls))(**arguments)
 
 
-def stack(kind: str, denoiser: ModelMixin, middle: str) -> nn.ModuleList:
+def stack(kind: str, denoiser: nn.Module, middle: str) -> nn.ModuleList:
     """The blocks that `middle` names; ValueError where the network has none."""
     with suppress(AttributeError):
         if isinstance(blocks := denoiser.get_submodule(middle), nn.ModuleList):
@@ -279,7 +278,7 @@ def can_weaken(kind: str, blocks: nn.ModuleList, middle: str) -> bool:
             return all(can_skip(type(block)) for block in blocks)
         for attention in (attention for block in blocks for attention in self_attentions(block)):
             if not weakens:  # in a transformer, queries of the text must have a layer of their own
-                if "." not in middle and not hasattr(attention, "add_q_proj"):
+                if "." not in middle and getattr(attention, "add_q_proj", None) is None:
                     return False
             elif not isinstance(attention.processor, SlicedAttnProcessor):  # `unsliced` replaces it
                 AttentionProcessorRegistry.get(type(attention.processor))

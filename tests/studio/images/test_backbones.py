@@ -109,6 +109,14 @@ def test_a_lack_of_memory_names_the_settings_to_lower_also_from_inside_the_pipel
     assert last(studio, "a red circle", 1, 1).stage == "done"
 
 
+def test_zero_gpu_compiles_nothing(studio_on, monkeypatch):
+    """A fake Space: ZeroGPU is nowhere else."""
+    studio = studio_on("sdxl", compile="yes")
+    monkeypatch.setattr("studio.images.gpu.apart", lambda: True)
+    with pytest.raises(ValueError, match="set STUDIO_COMPILE to no"):
+        studio.models.diffuser()
+
+
 def test_what_a_backbone_cannot_have_is_left_out_of_the_comparison_with_the_reason(studio_on):
     studio = studio_on("sd15")
     methods = "pag,autoguidance,lora,best-of-2,pag+lora,best-of-2+autoguidance"
