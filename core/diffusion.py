@@ -13,6 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,9 +156,9 @@ class Diffuser:
         """The denoising network."""
         return getattr(self.pipe, self.family.denoiser)
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
-        """The device of the computation; with offload, weights may be elsewhere."""
+        """The device of the computation; with offload, weights may be elsewhere. diffusers looks for it in all components."""
         return torch.device(self.pipe._execution_device)
 
     @property
