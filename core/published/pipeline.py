@@ -31,12 +31,7 @@ class Projecting:
         self.projector = NoiseProjector.from_pretrained(source, subfolder="projector", **options)
 
     def __call__(
-        self,
-        prompt: Any = None,
-        *args: Any,
-        seed: Any = None,
-        projection_strength: float = 1.0,
-        **options: Any,
+        self, prompt: Any = None, *, seed: Any = None, projection_strength: float = 1.0, **options: Any
     ) -> Any:
         """The pipeline's call. seed: a whole number, or one for each image, in place of a generator. projection_strength:
         from 0 (off) to 1. Latents that are given are not projected."""
@@ -44,7 +39,7 @@ class Projecting:
             options["generator"] = generators(seed)
         self._prompt, self._strength = prompt, check_strength(projection_strength)
         try:
-            return super().__call__(prompt, *args, **options)  # type: ignore[misc]
+            return super().__call__(prompt=prompt, **options)  # type: ignore[misc]
         finally:
             self._prompt, self._states = None, ()
 

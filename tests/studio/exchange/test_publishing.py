@@ -17,6 +17,7 @@ from core.evaluation.base import Settings as Sampling
 from core.evaluation.methods import projected
 from core.networks.projector import NoiseProjector
 from core.noise import draw, second
+from core.published import pipeline
 from studio.__main__ import main
 from studio.api import endpoints
 from studio.cli import commands
@@ -251,13 +252,24 @@ def test_what_cannot_be_published_is_a_sentence_and_leaves_nothing(studio, run, 
     assert "publish" not in [line["action"] for line in studio.store.audit.entries()]
 
 
-def test_a_backbone_whose_pipeline_would_start_from_other_latents_is_refused(studio, tmp_path, monkeypatch):
-    diffuser = studio.models.diffuser()
-    for encoded in (("negative", "hidden"), ("pooled",)):  # of a family that is described wrongly
-        monkeypatch.setattr(diffuser, "family", dataclasses.replace(diffuser.family, encoded=encoded))
-        projector = studio.models.using("projector").model
-        with pytest.raises(ValueError, match="cannot be published yet"):
-            publishing.check(diffuser, projector)
+@pytest.mark.parametrize(
+    ("name", "wrong", "says"),
+    [
+        (
+            "token_mask",
+            lambda pipe, names, prompts, length: torch.ones(len(prompts), length).bool(),
+            "latents differ",
+        ),
+        ("prompts_of", lambda prompt: 1 / 0, "ZeroDivisionError"),
+    ],
+    ids=["another mask", "an error"],
+)
+def test_a_backbone_whose_pipeline_would_start_from_other_latents_is_refused(
+    studio, tmp_path, monkeypatch, name, wrong, says
+):
+    monkeypatch.setattr(pipeline, name, wrong)
+    with pytest.raises(ValueError, match=f"cannot be published yet.*{says}"):
+        publishing.publish(studio, tmp_path / "out", "ann")
     assert list(tmp_path.iterdir()) == []
 
 
