@@ -108,6 +108,11 @@ class Adapter:
                 weight.data = value.to(weight.device, denoiser.dtype)
 
 
+def takes_adapters(diffuser: Diffuser) -> bool:
+    """Whether diffusers can put LoRA layers on the denoiser; not on PixArt's."""
+    return hasattr(diffuser.denoiser, "add_adapter")
+
+
 def check_loaded(diffuser: Diffuser) -> None:
     """ValueError where the denoiser is loaded a layer at a time (sequential offload): LoRA layers on it would stay empty."""
     if any(parameter.is_meta for parameter in diffuser.denoiser.parameters()):

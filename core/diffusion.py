@@ -75,14 +75,13 @@ class Text:
 
     def cpu(self) -> Text:
         """The text with its tensors on the CPU."""
-        return replace(
-            self, **{name: value.cpu() for name, value in vars(self).items() if isinstance(value, Tensor)}
-        )
+        tensors: dict[str, Any] = {k: v.cpu() for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
     @classmethod
     def join(cls, texts: Sequence[Text]) -> Text:
         """Texts as one; where their lengths differ, the shorter are padded with zeros."""
-        joined = {}
+        joined: dict[str, Any] = {}
         for field in fields(cls):
             values = [getattr(text, field.name) for text in texts]
             if isinstance(values[0], Tensor):
@@ -171,6 +170,12 @@ class Diffuser:
         return bool(config.get("time_cond_proj_dim") or config.get("guidance_embeds"))
 
     @property
+    def guided(self) -> bool:
+        """Whether guidance changes an image: as an input, or by a second pass; not where a distilled model has neither."""
+        negatives = any(field == "negative" for field, _ in self.family.arguments)
+        return self.embedded or (negatives and not self.pipe.config.get("is_distilled"))
+
+    @property
     def sampling(self) -> Sampling:
         """The model's default steps and guidance."""
         pipe = self.pipe
@@ -247,9 +252,10 @@ class Diffuser:
 
     def encode_many(self, prompts: Sequence[str], batch: int = 64) -> Text:
         """Encode any number of prompts, `batch` at a time; the text stays on the CPU, without negatives."""
-        none = {"negative": None, "negative_pooled": None, "negative_mask": None}
-        batches = [self.encode(prompts[at : at + batch]) for at in range(0, len(prompts), batch)]
-        return Text.join([replace(text.cpu(), **none) for text in batches])
+        batches = [self.encode(prompts[at : at + batch]).cpu() for at in range(0, len(prompts), batch)]
+        return Text.join(
+            [replace(text, negative=None, negative_pooled=None, negative_mask=None) for text in batches]
+        )
 
     def with_denoiser(self, denoiser: ModelMixin) -> Diffuser:
         """The same diffuser with another denoiser."""
@@ -349,9 +355,13 @@ class Diffuser:
 
         if stop and stop():
             raise Stopped
+        scale = float(self.default_guidance if guidance is None else guidance)
+        if scale > 1 and not self.guided:
+            raise ValueError(
+                f"{self.name} is distilled and takes no guidance, got {scale:g}: set guidance to 0."
+            )
         inputs = self._inputs(text, noise, total, seeds)
         try:
-            scale = float(self.default_guidance if guidance is None else guidance)
             return (denoise or self._denoise)(inputs, scale, after)
         finally:  # a pipeline that was interrupted has not moved its parts back from the device
             self.pipe.maybe_free_model_hooks()
@@ -399,9 +409,8 @@ class Diffuser:
             watch: dict[str, Any] = {"callback_on_step_end": on_step_end}
         else:
             watch = {"callback": lambda step, _time, latents: on_step(step, latents), "callback_steps": 1}
-        if (
-            guidance <= 1 and family.guidance != "guidance_scale"
-        ):  # the pipeline warns of a negative without guidance
+        # where guidance has another name, the pipeline warns of negatives that it does not need
+        if guidance <= 1 and family.guidance != "guidance_scale":
             inputs = {name: value for name, value in inputs.items() if not name.startswith("negative")}
         images = self.pipe(**self._call(inputs, guidance), **watch).images
         return denoised[0] if family.returns == "converted" else family.unpack(images, size)
@@ -417,14 +426,12 @@ class Diffuser:
     def first(self, text: Text, noise: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """The first prediction of the denoiser, without classifier-free guidance, as the scheduler gets it: what the scheduler
         got it for and the prediction, both (B, C, H, W). Gradients flow through the network where they are enabled."""
-        size = noise.shape[-2:]
+        size = (noise.shape[2], noise.shape[3])
         inputs = self._inputs(text, noise, steps or self.default_steps, [0] * len(text))
         inputs = {name: value for name, value in inputs.items() if not name.startswith("negative")}
         inputs = self._call(inputs, self.default_guidance if self.embedded else 0.0)
-        scheduler, call = (
-            self.pipe.scheduler,
-            inspect.unwrap(type(self.pipe).__call__),
-        )  # which disables gradients
+        scheduler = self.pipe.scheduler
+        call = inspect.unwrap(type(self.pipe).__call__)  # which disables gradients
 
         def caught(predicted: Tensor, _time: Any, sample: Tensor, *rest: Any, **options: Any) -> None:
             raise _First(sample, predicted)
@@ -515,14 +522,15 @@ def _filled(states: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _unfilled(states: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `_filled`."""
+    """The inverse of `_filled`; None for negatives that are not kept."""
+
+    def rows(tensor: Tensor | None, mask: Tensor | None) -> list[Tensor] | None:
+        if tensor is None or mask is None:
+            return None
+        return [row[real] for row, real in zip(tensor, mask.to(tensor.device), strict=True)]
+
     masks = {"hidden": "mask", "negative": "negative_mask"}
-    return {
-        name: [
-            row[real] for row, real in zip(states[name], states[mask].to(states[name].device), strict=True)
-        ]
-        for name, mask in masks.items()
-    }
+    return {name: rows(states[name], states[mask]) for name, mask in masks.items()}
 
 
 def check_batch(text: Text, noise: Tensor, steps: int, seeds: Sequence[int] | None) -> list[int]:

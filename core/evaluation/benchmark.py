@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, pairwise
 from typing import Any
@@ -209,6 +210,65 @@ def image_cost(
     seconds = {name: Spread.of(values) for name, values in whole.items()}
     shares = (ratio(projection, image), ratio(pair, image), ratio(pair, singles))
     return ImageCost(sampling, shape, seconds, *shares, result.peak)
+
+
+def stacked_cost(
+    diffuser: Diffuser,
+    projector: NoiseProjector,
+    prompt: str,
+    stacks: Mapping[str, int],
+    sampling: Sampling,
+    repeats: int = 3,
+    stop: Stop = None,
+    on_progress: Count = None,
+) -> dict[str, Spread]:
+    """Time an image of a network of which this machine holds a few blocks of each stack: seconds of projector, denoising,
+    decoding and image (without text), and share, the projector's of the image.
+
+    stacks: lists of blocks of the denoiser, of which two or more are there, and how many the whole network has. A step of
+    the whole is composed of a step with one block of each and, for each stack, of what a second block adds, as often as there
+    are more.
+    """
+    shape = diffuser.latent_shape(sampling.height, sampling.width)
+    device = next(projector.eval().parameters()).device
+    text, noise = diffuser.encode([prompt]), draw([0], shape)
+
+    @torch.no_grad()
+    def project() -> Tensor:
+        xi = second([0], shape).to(device)
+        return projector.project(noise.to(device), text.hidden.to(device), text.mask.to(device), xi).cpu()
+
+    def step(more: str) -> Callable[[], None]:
+        def work() -> None:
+            with shortened(diffuser.denoiser, {name: 2 if name == more else 1 for name in stacks}):
+                diffuser.sample(text, noise, 1, sampling.guidance, stop=stop)
+
+        return work
+
+    works: dict[str, Callable[[], object]] = {
+        "projector": project, "decoding": lambda: diffuser.decode(noise), "": step(""), **{n: step(n) for n in stacks}
+    }  # fmt: skip
+    timed = rounds(works, repeats, diffuser.device, stop, on_progress).seconds
+    one = np.asarray(timed[""])
+    whole = one + sum((count - 1) * (np.asarray(timed[name]) - one) for name, count in stacks.items())
+    seconds = {name: np.asarray(timed[name]) for name in ("projector", "decoding")}
+    seconds["denoising"] = whole * sampling.steps
+    seconds["image"] = seconds["denoising"] + seconds["decoding"]
+    spreads = {name: Spread.of(values.tolist()) for name, values in seconds.items()}
+    return {**spreads, "share": ratio(seconds["projector"].tolist(), seconds["image"].tolist())}
+
+
+@contextmanager
+def shortened(network: torch.nn.Module, counts: Mapping[str, int]) -> Iterator[None]:
+    """A network with the first blocks of its lists alone, while the block runs."""
+    lists = {name: getattr(network, name) for name in counts}
+    try:
+        for name, count in counts.items():
+            setattr(network, name, lists[name][:count])
+        yield
+    finally:
+        for name, blocks in lists.items():
+            setattr(network, name, blocks)
 
 
 def scoring_cost(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core import checkpoint
-from core.adapter import KIND, check_loaded
+from core.adapter import KIND, check_loaded, takes_adapters
 from core.diffusion import Diffuser, Text
 from core.foresight import Foresight
 from core.training.data import RewardData
@@ -59,6 +59,11 @@ def train_foresight(
             "No sample has its picture at hand: collect samples first, or leave out foresight (foresight_steps=0)."
         )
     check_loaded(diffuser)
+    if not takes_adapters(diffuser):
+        raise ValueError(
+            f"diffusers puts no LoRA on {type(diffuser.denoiser).__name__}, the network of {diffuser.name}: its foresight cannot "
+            "be fine-tuned and is used as it is."
+        )
     foresight = Foresight(diffuser)
     text, held_text = (diffuser.encode_many(samples.texts.prompts) for samples in (data, held))
 

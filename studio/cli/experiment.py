@@ -69,13 +69,20 @@ def keep(folder: Path, out: Path) -> Path:
 
 
 @command(settings=BENCHMARK)
-def benchmark(studio: "Studio", console: Console, *, set: Pairs = None) -> Result:
-    """Measure what projection, scoring and training cost here, for the models in use and for SDXL's shapes."""
+def benchmark(
+    studio: "Studio",
+    console: Console,
+    *,
+    set: Pairs = None,
+    family: Annotated[str, "sdxl, flux or sd3"] = "sdxl",
+) -> Result:
+    """Measure what projection, scoring and training cost here, for the models in use and for SDXL's shapes; for flux or sd3, an
+    image in that family's shapes alone."""
     from core.training.loop import Stopped
     from studio.experiments.benchmark import measure, table
 
     try:
-        report = measure(studio, choices(set), console.report, console.stop.is_set)
+        report = measure(studio, choices(set), console.report, console.stop.is_set, family)
     except Stopped:
         return Result({"stopped": True}, "Not finished.", "the same command, from the beginning")
     return Result(report, table(report))

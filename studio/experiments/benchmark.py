@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.experiments.watching import Watching
-from studio.numbers import plain
+from studio.numbers import plain, shown
 from studio.training.configs import FIELDS, check_benchmark
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ PAIR_AIM = 1.6  # single images
 PROMPTS = 16  # that are scored and trained on
 CPU_BATCH = 4  # of a training at SDXL's shapes on a CPU, where 64 would need 28 GB
 GIB = 2**30
+FAMILIES = ("sdxl", "flux", "sd3")  # with shapes to be measured
 
 
 def measure(
@@ -39,16 +40,22 @@ def measure(
     config: dict[str, Any] | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     stop: Stop = None,
+    family: str = "sdxl",
 ) -> dict[str, Any]:
-    """Measure costs; the report's keys are those of the JSON. Raises Stopped."""
+    """Measure costs; the report's keys are those of the JSON. Raises Stopped. family: of flow_shapes, alone is measured."""
     import torch
 
     settings, models, began = check_benchmark(config), studio.models, time.monotonic()
     watching = Watching(on_progress, stop or (lambda: False))
+    if family not in FAMILIES:
+        raise ValueError(f"There are no shapes of {shown(family)}: choose {', '.join(FAMILIES)}.")
     with models.lock:
-        cases = [_in_use(studio, settings, watching)]
-        if settings["sdxl"]:
-            cases.append(_sdxl(studio, settings, watching))
+        if family != "sdxl":
+            cases = [_flow(studio, family, settings, watching)]
+        else:
+            cases = [_in_use(studio, settings, watching)]
+            if settings["sdxl"]:
+                cases.append(_sdxl(studio, settings, watching))
     return plain(
         {
             "device": device_name(models.device),
@@ -102,6 +109,57 @@ def _sdxl(studio: Studio, settings: dict[str, Any], watching: Watching) -> dict[
     del diffuser
     gc.collect()
     return {"name": f"{name}, random weights", **case}
+
+
+def _flow(studio: Studio, family: str, settings: dict[str, Any], watching: Watching) -> dict[str, Any]:
+    """Measure an image in the shapes of a family of flow matching; on a CPU composed from two blocks of each stack."""
+    import torch
+
+    from core.diffusion import Diffuser
+    from core.evaluation.benchmark import Sampling, stacked_cost
+    from core.networks.projector import NoiseProjector
+    from studio.pretrain import flow_shapes
+
+    device, name = studio.models.device, f"{family}'s shapes"
+    watching.report(f"{name}, making random weights", 0, 1)
+    # float32 on a CPU, most of which compute slower in bfloat16
+    dtype = getattr(torch, settings["sdxl_dtype"]) if device.type == "cuda" else torch.float32
+    diffuser = Diffuser(flow_shapes.pipeline(family, dtype, device, 2), name)
+    torch.manual_seed(0)
+    shape = {"latent_channels": diffuser.channels, "text_width": diffuser.text_width}
+    projector = NoiseProjector(**shape).to(device)
+    own, size = diffuser.sampling, settings["sdxl_size"]
+    sampling = Sampling(own.steps, own.guidance, size, size)
+    stacks = {blocks: whole for _, blocks, whole in flow_shapes.STACKS[family]}
+    prompt, repeats = _prompts(studio)[0], settings["sdxl_repeats"]
+    cost = stacked_cost(
+        diffuser,
+        projector,
+        prompt,
+        stacks,
+        sampling,
+        repeats,
+        watching.stop,
+        watching.counter(f"{name}, image"),
+    )
+    with torch.device("meta"):
+        whole = flow_shapes.transformer(family).num_parameters()
+    return {
+        "name": f"{name}, random weights",
+        "backbone": diffuser.name,
+        "projector": "new, in its default shape",
+        "dtype": str(dtype).removeprefix("torch."),
+        "parameters": {"denoiser": whole, "projector": projector.num_parameters()},
+        "height": size,
+        "width": size,
+        "steps": own.steps,
+        "guidance": own.guidance,
+        "timed_steps": 1,
+        "composed": True,
+        "stacks": stacks,
+        "seconds": {part: cost[part] for part in ("projector", "denoising", "decoding", "image")},
+        "share": cost["share"],
+    }
 
 
 def _batches() -> tuple[int, int]:
@@ -197,6 +255,9 @@ def table(report: dict[str, Any]) -> str:
         timed = f"all {case['steps']} steps timed"
         if case["composed"]:
             timed = f"{case['timed_steps']} of {case['steps']} steps timed, the image composed from them"
+        if stacks := case.get("stacks"):
+            blocks = " and ".join(f"{count} {name}" for name, count in stacks.items())
+            timed = f"a step composed from those with one and two blocks for {blocks}; the text is not timed"
         lines += [
             "",
             (
@@ -214,12 +275,17 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _rows(case: dict[str, Any]) -> list[tuple[str, str, str]]:
-    seconds, peak = case["seconds"], case["image_peak"]
-    large = case["name"].startswith("SDXL")
+    seconds = case["seconds"]
+    large = not case["name"].startswith("Models")
     rows = [(f"{name}, seconds", _spread(seconds[name]), "") for name in seconds]
     rows += [
         ("projector's share of an image", _spread(case["share"], 100, " %"),
          f"at most {100 * SHARE_AIM:g} % on a data-centre GPU" if large else ""),
+    ]  # fmt: skip
+    if case.get("stacks"):
+        return rows
+    peak = case["image_peak"]
+    rows += [
         ("pair in one batch, in single images", _spread(case["pair_in_images"]), f"at most {PAIR_AIM}"),
         ("pair in one batch, against one image without and one with", _spread(case["pair_in_singles"]), ""),
     ]  # fmt: skip

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from core import checkpoint
+from core.adapter import Adapter, takes_adapters
 from core.evaluation.base import Method
 from core.foresight import RewardParts, Teacher
 from core.metrics import mean_interval
@@ -30,7 +31,7 @@ from core.scoring.calibrator import Calibrator
 from core.training.data import RewardData, Sample
 from core.training.foresight import ForesightConfig, train_foresight, with_pictures
 from core.training.loop import Stopped
-from core.training.lora import Adapter, LoraConfig, train_lora
+from core.training.lora import LoraConfig, train_lora
 from core.training.projector import (
     ProjectorConfig,
     WarmupConfig,
@@ -227,8 +228,9 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[s
         base = earlier if config["start"] == "used" else None
         parts["foresight"] = job.stage("foresight", partial(_foresight, job, labels, base))
         reader = base.reader if base else model.reading()
-        kept = base.adapter if base and parts["foresight"]["kept"] else None
-        adapter = kept or Adapter.load(job.folder / "foresight")
+        adapter = base.adapter if base and parts["foresight"]["kept"] else None
+        if adapter is None and takes_adapters(job.studio.models.diffuser()):
+            adapter = Adapter.load(job.folder / "foresight")
         teacher = Teacher(job.studio.models.diffuser(), reader.float(), adapter)
         if config["reader_steps"]:
             parts["reader"] = job.stage("reader", partial(_reader, job, labels, teacher))
@@ -290,6 +292,8 @@ def _foresight(job: Job, labels: Labels, base: Teacher | None) -> dict[str, Any]
     config, began = job.config, time.monotonic()
     if base is not None and base.adapter is not None:
         return {"kept": True}
+    if not takes_adapters(job.studio.models.diffuser()):  # what the backbone foresees is used as it is
+        return {"kept": False}
     steps, rate, rank = (config[f"foresight_{name}"] for name in ("steps", "rate", "rank"))
     settings = ForesightConfig(steps=steps, rate=rate, rank=rank, seed=config["seed"])
     result, foreseen = train_foresight(

@@ -13,10 +13,11 @@ import torch
 
 from core import checkpoint, loading
 from core.diffusion import Diffuser, ModelError, Text
-from core.families import ORDINARY, Sampling, by_scheduler, from_patches, to_patches
+from core.families import FAMILIES, ORDINARY, Sampling, by_scheduler, from_patches, to_patches
 from core.foresight import Foresight
 from core.networks.projector import NoiseProjector
 from core.noise import draw, third
+from studio.settings import ROOT
 from tests import backbones
 
 PROMPTS = ["a red circle above a blue square", "a blue star"]
@@ -73,46 +74,51 @@ def own_call(diffuser, size, **more):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
-@pytest.mark.parametrize("name", backbones.OTHERS)
+@pytest.mark.parametrize("name", backbones.SAMPLING)
 def test_an_image_from_our_latents_equals_the_pipelines_own_draw_with_the_seeds_generator(loaded, name, size):
     diffuser = loaded[name]
     ours = diffuser.decode(sample(diffuser, size=size))
-    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
-    more = {"generator": generators}
-    if name == "sprint":  # draws more noise from the same generator: ours is the seed's third stream
+    more = {"generator": [torch.Generator().manual_seed(seed) for seed in (3, 4)]}
+    if name in (
+        "turbo",
+        "lcm",
+        "sprint",
+    ):  # draw more noise from the same generator: ours is the seed's third stream
         shape = diffuser.latent_shape(*size)
         more = {"latents": draw([3, 4], shape), "generator": third([3, 4], shape)}
     own = own_call(diffuser, size, **more)
     assert np.abs(own.astype(int) - ours).max() <= 1 and ours.std() > 5
 
 
-@pytest.mark.parametrize("name", backbones.OTHERS)
-def test_foresight_is_what_one_step_of_the_whole_schedule_arrives_at(loaded, name):
-    """The slow reference: a schedule of one step goes from the noise to the clean latents by the scheduler's own formula."""
+@pytest.mark.parametrize("name", backbones.SAMPLING)
+def test_foresight_is_what_the_first_step_of_the_whole_schedule_says(loaded, name):
+    """The slow reference. For flow matching a schedule of one step, which goes from the noise to the clean latents by the
+    scheduler's own formula; for UNets, whose one step is another, the first call of the network in the whole schedule."""
     diffuser = loaded[name]
     text, noise = diffuser.encode(PROMPTS), draw([3, 4], diffuser.latent_shape(64, 96))
     foreseen = Foresight(diffuser)(noise, diffuser.encode_many(PROMPTS), torch.arange(2))
     guidance = diffuser.default_guidance if diffuser.embedded else 0.0
-    if (
-        name == "kolors"
-    ):  # its steps lead to another first time, and one step of Euler does not end at zero noise
-        diffuser = Diffuser(diffuser.pipe, size=(64, 64))
-        scheduler = diffuser.pipe.scheduler
-        scheduler.set_timesteps(diffuser.default_steps)
-        x = noise * scheduler.init_noise_sigma
-        time = scheduler.timesteps[0]
-        given = scheduler.scale_model_input(x, time)
-        ids = diffuser.pipe._get_add_time_ids((64, 96), (0, 0), (64, 96), torch.float32, 16).expand(2, -1)
-        with torch.no_grad():
-            predicted = diffuser.denoiser(
-                given, time, encoder_hidden_states=text.hidden, added_cond_kwargs={"text_embeds": text.pooled, "time_ids": ids}
-            ).sample  # fmt: skip
-        reference = scheduler.step(predicted, time, x).pred_original_sample
+    if diffuser.family.denoiser == "unet":
+        reference = first_of_schedule(diffuser, text, noise, guidance)
     else:
         reference = diffuser.sample(text, noise, 1, guidance)
-    assert torch.allclose(foreseen, reference, atol=2e-2 * reference.std()), (
-        (foreseen - reference).abs().max()
+    # the network computes in bfloat16 where the CPU is made for it
+    assert (foreseen - reference).norm() < 0.02 * reference.norm()
+
+
+def first_of_schedule(diffuser, text, noise, guidance):
+    """The clean latents by the first call of the network, with the whole schedule after it."""
+    calls = []
+    hook = diffuser.denoiser.register_forward_hook(
+        lambda module, given, result: calls.append((*given[:2], result[0]))
     )
+    diffuser.sample(text, noise, None, guidance)
+    hook.remove()
+    x, time, predicted = calls[0]
+    alpha = diffuser.pipe.scheduler.alphas_cumprod[int(time)]
+    if diffuser.pipe.scheduler.config.prediction_type == "v_prediction":
+        return alpha.sqrt() * x - (1 - alpha).sqrt() * predicted
+    return (x - (1 - alpha).sqrt() * predicted) / alpha.sqrt()
 
 
 @pytest.mark.parametrize("name", ["flux-dev", "flux2", "qwen", "sana", "z-image", "sd3"])
@@ -154,6 +160,21 @@ def test_zero_terminal_snr_models_and_unreadable_ones_have_ordinary_sampling(tmp
     assert by_scheduler(trailing, {}, {}).steps == 4
     assert by_scheduler({**trailing, "rescale_betas_zero_snr": True}, {}, {}) == ORDINARY
     assert loading.own_sampling(tmp_path) == ORDINARY
+
+
+def test_the_table_of_families_in_the_documentation_has_all_of_them_with_their_defaults():
+    text = (ROOT / "studio" / "README.md").read_text()
+    rows = [
+        line.split("|")[1:-1]
+        for line in text.split("### Families of backbones")[1].split("\n## ")[0].splitlines()
+        if line.startswith("| ")
+    ]
+    table = {name.strip(): (pipeline.strip(" `"), defaults) for name, pipeline, defaults, _ in rows[1:]}
+    assert list(table) == [family.name for family in FAMILIES]
+    for family in FAMILIES:
+        pipeline, defaults = table[family.name]
+        own = family.sampling({}, {"guidance_embeds": True}, {})
+        assert pipeline == family.pipelines[0] and f"{own.steps}, {own.guidance:g}" in defaults
 
 
 # ---- text and sizes
@@ -325,25 +346,25 @@ def test_out_of_memory_while_loading_is_raised_as_it_is(folders, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in backbones.OTHERS if name != "sd3"])
 def test_the_words_are_at_their_own_tokens_whatever_stands_around_the_prompt(loaded, name):
-    """A letter is a token in all these tokenizers, some of which put a mark before each word."""
+    """A letter is a token, some of them put a mark before each word, and that of Kolors joins a few letters."""
     diffuser = loaded[name]
     text = diffuser.encode(PROMPTS)
     for words, places, real in zip(text.word_lists, text.located, text.mask, strict=True):
         used = [token for place in places for token in place.tokens]
         assert used == sorted(set(used)) and real[used].all()
         for word, place in zip(words[:-1], places, strict=False):
-            assert len(word.text) <= len(place.tokens) <= len(word.text) + 1 and place.seen and place.known
+            assert place.seen and place.known and 0 < len(place.tokens) <= len(word.text) + 1
+            assert name == "kolors" or len(place.tokens) >= len(word.text)
     assert text.words.sum(-1)[0].round(decimals=4).eq(1).all()
+    if name == "kolors":  # pads on the left, so that all move
+        return
     changed = diffuser.encode(["a red circle above a blue squire", "a blue star"])
-    first = min(text.located[0][6].tokens)
+    tokens = list(text.located[0][6].tokens)
     assert text.word_lists[0][6].text == "square" and changed.located[0][6] == text.located[0][6]
+    assert not torch.allclose(changed.hidden[0, tokens], text.hidden[0, tokens])
     if name not in ("flux-dev", "flux-schnell", "pixart"):  # T5 reads in both directions
-        assert torch.equal(
-            changed.hidden[0, :first][changed.mask[0, :first]], text.hidden[0, :first][text.mask[0, :first]]
-        )
-    assert not torch.allclose(
-        changed.hidden[0, list(text.located[0][6].tokens)], text.hidden[0, list(text.located[0][6].tokens)]
-    )
+        before = text.mask[0, : tokens[0]]
+        assert torch.equal(changed.hidden[0, : tokens[0]][before], text.hidden[0, : tokens[0]][before])
 
 
 def test_the_first_words_of_stable_diffusion_3_are_at_the_tokens_of_clip_and_nothing_else_at_all_of_them(
@@ -397,3 +418,11 @@ def test_a_negative_prompt_changes_the_negatives_alone_and_the_image(loaded):
         guidance = diffuser.default_guidance or 2.0
         images = [diffuser.sample(one, noise, 2, guidance) for one in (text, other)]
         assert not torch.allclose(*images, atol=1e-5), name
+
+
+def test_guidance_on_a_model_that_was_distilled_without_it_is_a_sentence(loaded):
+    for name in ("flux-schnell", "klein"):
+        text, noise = loaded[name].encode(PROMPTS), draw([3, 4], loaded[name].latent_shape())
+        with pytest.raises(ValueError, match="takes no guidance, got 4: set guidance to 0"):
+            loaded[name].sample(text, noise, 2, 4.0)
+    assert all(loaded[name].guided for name in backbones.SAMPLING if name not in ("flux-schnell", "klein"))

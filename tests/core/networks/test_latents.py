@@ -214,7 +214,7 @@ def test_a_pipeline_that_needs_more_than_a_prompt_has_the_latents_of_its_family(
     )
 
 
-OTHERS = """FluxPipeline StableDiffusion3ControlNetPipeline StableDiffusionUpscalePipeline KolorsImg2ImgPipeline
+OTHERS = """WanPipeline HunyuanDiTControlNetPipeline StableDiffusionUpscalePipeline AuraFlowPipeline
     AnimateDiffControlNetPipeline ControlNetPipeline Pipeline"""
 
 
@@ -223,6 +223,7 @@ def test_a_pipeline_of_no_family_that_is_known_is_refused_by_its_name_and_none_o
         with pytest.raises(ModelError, match=f"^{name} is no text-to-image pipeline"):
             relative_of([name])
     assert relative_of(["LatentConsistencyModelImg2ImgPipeline"]).name == "Stable Diffusion 1.x and 2.x"
+    assert relative_of(["FluxControlNetInpaintPipeline"]).name == "FLUX.1"
     assert all(family_of([name]) for family in FAMILIES for name in family.pipelines)
     with pytest.raises(ModelError, match="StableDiffusionXLInpaintPipeline is no text-to-image pipeline"):
         Diffuser(relative(sdxl, "StableDiffusionXLInpaintPipeline"))

@@ -1,18 +1,22 @@
 """The benchmark's command: the models in use and SDXL's shapes, here in small; what it prints and what it gives."""
 
+import copy
 import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from core.diffusion import Diffuser
 from core.evaluation import benchmark as core_benchmark
+from core.networks.projector import NoiseProjector
 from studio.__main__ import main
 from studio.cli import commands
 from studio.cli.console import Console
 from studio.experiments import benchmark
 from studio.experiments.benchmark import measure, table
-from studio.pretrain import sdxl_shapes
+from studio.pretrain import flow_shapes, sdxl_shapes
+from tests import backbones
 from tests.tiny import SIZE, change_settings
 
 TINY = {
@@ -93,6 +97,62 @@ def test_the_command_stops_when_it_is_asked_to_and_says_so(small, monkeypatch, c
     monkeypatch.setattr(Console, "report", lambda console, line: console.stop.set())
     assert main(GIVEN) == 130
     assert "Not finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("family", flow_shapes.NAMES)
+def test_an_image_of_a_large_network_is_composed_from_two_of_its_blocks(small, monkeypatch, family, capsys):
+    """The shapes in small, all of whose blocks fit: the composed time is near that of the whole, which is timed once."""
+    fewer = {
+        "num_attention_heads": 2,
+        "joint_attention_dim": 64,
+        "pooled_projection_dim": 32,
+        "caption_projection_dim": 128,
+    }
+    shapes = flow_shapes.TRANSFORMERS
+    fewer = {name: value for name, value in fewer.items() if name in shapes[family]}
+    if family == "flux":
+        fewer["pooled_projection_dim"] = 16
+    monkeypatch.setitem(shapes, family, {**shapes[family], **fewer})
+    monkeypatch.setattr(flow_shapes, "VAE", {**flow_shapes.VAE, "block_out_channels": (32,) * 4})
+    monkeypatch.setattr(flow_shapes, "T5_WIDTH", 64)
+    monkeypatch.setattr(flow_shapes, "CLIP_WIDTHS", (16, 16))
+    given = [word for word in GIVEN if "steps" not in word]
+    assert main([*given, "--family", family]) == 0
+    out = capsys.readouterr().out
+    assert "a step composed from those with one and two blocks for" in out and "38 " in out
+    rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")]
+    assert [row.split(",")[0] for row in rows[1:]] == [
+        "projector",
+        "denoising",
+        "decoding",
+        "image",
+        "projector's share of an image",
+    ]
+
+
+def test_the_composed_time_of_a_step_is_that_of_the_whole():
+    """The clock counts blocks: what is tested is the sum, and that the network is whole again."""
+    diffuser = Diffuser(backbones.build("flux-dev"), size=(64, 64))
+    network = diffuser.denoiser
+    for name in ("transformer_blocks", "single_transformer_blocks"):
+        blocks = getattr(network, name)
+        blocks.append(copy.deepcopy(blocks[0]))
+    with core_benchmark.shortened(network, {"transformer_blocks": 1}):
+        assert len(network.transformer_blocks) == 1
+    assert len(network.transformer_blocks) == len(network.single_transformer_blocks) == 2
+    projector = NoiseProjector(latent_channels=4, text_width=32, width=16, heads=2, depth=1, channels=(16,))
+    cost = core_benchmark.stacked_cost(
+        diffuser, projector, "a red circle", {"transformer_blocks": 5, "single_transformer_blocks": 9},
+        core_benchmark.Sampling(7, 3.5, 64, 64), repeats=1,
+    )  # fmt: skip
+    assert cost["image"].median == pytest.approx(cost["denoising"].median + cost["decoding"].median)
+    assert cost["denoising"].median > 0 and 0 < cost["share"].median < 1
+
+
+def test_the_shapes_of_flow_matching_are_those_of_the_published_models():
+    with torch.device("meta"):
+        sizes = {name: flow_shapes.transformer(name).num_parameters() for name in flow_shapes.NAMES}
+    assert sizes == {"flux": 11_901_408_320, "sd3": 8_056_627_520}
 
 
 def test_the_shapes_are_those_of_the_published_model():

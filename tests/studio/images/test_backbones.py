@@ -4,7 +4,6 @@ The backbones are tiny and random, of the real classes, as `save_pretrained` wro
 on the way asks which one it has.
 """
 
-import dataclasses
 import multiprocessing
 import pickle
 import types
@@ -14,67 +13,34 @@ import pytest
 import torch
 from PIL import Image
 
-from core import checkpoint
-from core.networks.projector import NoiseProjector
-from core.networks.reward import RewardModel
 from data.prompts import load
 from studio.errors import sentence
 from studio.experiments import report_of
 from studio.images import gpu
 from studio.images.making import Making
 from studio.images.scoring import Scoring
-from studio.studio import Studio, check_request
+from studio.studio import check_request
 from studio.training.datasets import replay_of
 from studio.training.replay import gather
-from tests import backbones, tiny
+from tests import backbones
 from tests.forked import forked
+from tests.studio.images import loop
+from tests.studio.images.loop import last, pixels
 from tests.tiny import change_settings
 
-SQUARE, WIDE = "auto", "96x64"
+SQUARE, WIDE = "64x64", "96x64"
 
 
-def last(studio, *asked, **more):
-    """The end of a comparison."""
-    return list(studio.comparison.compare(check_request(*asked, **more)))[-1]
-
-
-@pytest.mark.parametrize(("name", "size"), [("turbo", WIDE), ("sd15", SQUARE)])
-def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, size, monkeypatch):
-    studio, guidance = studio_on(name, size=size, steps="2"), backbones.BACKBONES[name][2]
-    of = studio.prompts.of
-    monkeypatch.setattr(
-        studio.prompts, "of", lambda split, count: of(split, min(count, 8))
-    )  # fewer, for time
-    height, width = (64, 64) if size == SQUARE else (64, 96)
-    ids = studio.collecting.collect(load("shapes_train", 3), 2)
-    ids += studio.collecting.collect(load("shapes_train", 2), 1, "projected")
-    ids += studio.collecting.collect(load("shapes_validation", 2), 1)
-    assert studio.scoring.score(ids) == len(ids)
-    made = {
-        tuple(row[k] for k in ("height", "width", "steps", "guidance"))
-        for row in studio.store.samples.find(ids=ids)
-    }
-    assert made == {(height, width, 2, guidance)}
-    assert studio.annotation.simulate(count=20)["words"] >= 20
-    run = studio.training.train("cycle", CYCLE)
-    metrics = run["metrics"]
-    assert run["state"] == "done" and metrics["labels"]["vlm"] > 0 and metrics["labels"]["simulated"] > 0
-    sampling = metrics["heldout"]["sampling"]
-    assert sampling["steps"] == run["config"]["steps"] == 2 and sampling["guidance"] == guidance
-    studio.runs.promote(run["id"], "Ann", force=True)
-    update = last(studio, "a red circle above a blue square", "1, 2", **studio.models.sampling())
-    assert update.stage == "done" and [pair.seed for pair in update.pairs] == [1, 2]
-    for pair in update.pairs:
-        assert pixels(pair.none).shape == pixels(pair.projected).shape == (height, width, 3)
-        assert not np.array_equal(pixels(pair.none), pixels(pair.projected))
-        assert pair.none.total is not None and pair.projected.total is not None
-    row = studio.store.samples.get(update.pairs[0].projected.id)
-    assert row["projector_run"] == f"{run['id']}-projector"
+@pytest.mark.parametrize(("name", "size"), [("turbo", WIDE), ("flux-dev", SQUARE)])
+def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, size):
+    """On all of them by `python -m tests.studio.images.loop`."""
+    studio = studio_on(name, size=size, steps="2")
+    loop.run(studio, loop.SIZES[size], backbones.SAMPLING[name][1], studio.prompts.of)
 
 
 @pytest.mark.parametrize("name", [*backbones.FEW, "sd21"])
 def test_a_backbone_is_sampled_as_it_was_made_to_be_where_nobody_says_otherwise(studio_on, name):
-    studio, (_, steps, guidance) = studio_on(name), backbones.BACKBONES[name]
+    studio, (steps, guidance) = studio_on(name), backbones.SAMPLING[name]
     assert studio.models.sampling() == {"steps": steps, "guidance": guidance}
     assert studio.models.loaded_diffuser is None
     assert studio.runs.defaults("cycle")["steps"][0] == steps == studio.runs.defaults("projector")["steps"][0]
@@ -195,28 +161,9 @@ def test_what_a_backbone_cannot_have_is_left_out_of_the_comparison_with_the_reas
     assert made == ["none", "pag", "lora", "best-of-2", "lora + pag"]
 
 
-CYCLE = {
-    "prompts": 4, "warmup_steps": 1, "projector_steps": 2, "projector_batch": 2, "heldout_prompts": 1, "heldout_seeds": 1,
-    "foresight_steps": 2, "foresight_rank": 2, "reader_steps": 2, "reward_steps": 2, "reward_batch": 4, "corrections_needed": 8, "seed": 3,
-}  # fmt: skip
-
-
 @pytest.fixture(scope="session")
 def backbone_folders(tmp_path_factory):
-    """Every backbone, and a projector and reward model for each width of text."""
-    top = tmp_path_factory.mktemp("backbones")
-    for name in backbones.BACKBONES:
-        backbones.save(name, top / name / "diffuser")
-    for name, width in {"sdxl": 64, "sd15": 32, "sd21": 48}.items():
-        torch.manual_seed(1)
-        shape = {"latent_channels": 4, "text_width": width}
-        projector = NoiseProjector(**shape, **tiny.SMALL)
-        torch.nn.init.normal_(projector.out.weight, std=0.2)  # a fresh one changes almost nothing
-        checkpoint.save(projector, top / name / "projector")
-        checkpoint.save(
-            RewardModel(**shape, **tiny.SMALL, head_width=16, head_depth=1), top / name / "reward"
-        )
-    return top
+    return tmp_path_factory.mktemp("backbones")
 
 
 @pytest.fixture
@@ -224,30 +171,19 @@ def studio_on(backbone_folders, model_folder, loaded, quick_path):
     """A function: a studio on a backbone, at a size, with an empty home."""
 
     def make(name, **changes):
-        networks = backbone_folders / (name if name.startswith("sd1") or name == "sd21" else "sdxl")
-        settings = dataclasses.replace(
-            tiny.settings_at(quick_path / f"home-{name}", model_folder),
-            backbone=str(backbone_folders / name / "diffuser"),
-            projector=networks / "projector",
-            reward=networks / "reward",
-            **changes,
-        )
-        studio = Studio(settings)
+        folder = loop.prepare(backbone_folders, name)
+        studio = loop.studio_at(quick_path / f"home-{name}", folder, model_folder, **changes)
         studio.models._scorer = loaded.models._scorer
         return studio
 
     return make
 
 
-def pixels(view):
-    return np.asarray(Image.open(view.image_path))
-
-
 def test_a_projector_of_another_backbone_is_a_sentence_and_one_can_be_begun_afresh(
     studio_on, backbone_folders
 ):
     studio = studio_on("sd21", steps="1")
-    change_settings(studio, projector=backbone_folders / "sdxl" / "projector")
+    change_settings(studio, projector=loop.prepare(backbone_folders, "sdxl") / "projector")
     update = last(studio, "a red circle", 1, 1)
     assert update.stage == "done" and update.pairs[0].projected is None and "start=fresh" in update.message
 
