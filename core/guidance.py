@@ -82,7 +82,7 @@ class Guided:
         diffuser, kind, name = self._diffuser, GUIDERS[self.kind], self.kind
         scale = self.guider_scale if kind.number == "guidance_scale" and self.guider_scale else guidance
         # there is no unconditional pass where guidance is an input of the network, or was left out by distillation
-        distilled = diffuser.embedded or bool(diffuser.pipe.config.get("is_distilled"))
+        distilled = diffuser.embedded or not diffuser.guided
         modular = bool(diffuser.family.modular) and takes_guider(diffuser.family.modular)
         none = 0.0 if diffuser.family.original_guidance else 1.0
         one_pass = distilled or scale <= none
