@@ -304,7 +304,7 @@ class Diffuser:
         masks, remaining, texts = [], length, [reading.text for reading in readings]
         for at, name in enumerate(self.family.tokenizers, 1):
             tokenizer, last = self._tokenizer(name), at == len(self.family.tokenizers)
-            stretch = remaining if last else min(remaining, tokenizer.model_max_length)
+            stretch = remaining if last or tokenizer is None else min(remaining, tokenizer.model_max_length)
             remaining -= stretch
             if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
                 masks.append(torch.zeros(len(texts), stretch, dtype=torch.bool))

@@ -82,10 +82,10 @@ def read(clip: Any, text: str) -> tuple[Tensor, Tensor]:
 
 
 def open_projector(path: str) -> NoiseProjector:
-    """A projector by its folder or its file of weights; a path that is not there is looked up beside this file."""
-    place = Path(path).expanduser()
-    place = place if place.exists() else FOLDER / path
-    folder = place.parent if place.suffix else place
+    """A projector by its folder or its file of weights, beside this file or anywhere."""
+    place = FOLDER / path
+    place = place if place.exists() else Path(path).expanduser()
+    folder = place.parent if place.is_file() else place
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"There is no projector at {path!r}: give the folder `projector` that was published, or its weights beside their "

@@ -53,7 +53,7 @@ def token_mask(pipe: Any, names: Sequence[str], prompts: Sequence[str], length: 
     masks, remaining = [], length
     for at, name in enumerate(names, 1):
         tokenizer, last = getattr(pipe, name), at == len(names)
-        stretch = remaining if last else min(remaining, tokenizer.model_max_length)
+        stretch = remaining if last or tokenizer is None else min(remaining, tokenizer.model_max_length)
         remaining -= stretch
         if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
             masks.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))

@@ -44,9 +44,10 @@ class Projecting:
             self._prompt, self._states = None, ()
 
     def encode_prompt(self, *args: Any, **options: Any) -> Any:
-        """The pipeline's own, whose hidden states are kept for the projection."""
-        self._states = super().encode_prompt(*args, **options)  # type: ignore[misc]
-        return self._states
+        """The pipeline's own, whose first hidden states are kept for the projection: some encode a negative prompt after."""
+        states = super().encode_prompt(*args, **options)  # type: ignore[misc]
+        self._states = self._states or states
+        return states
 
     def prepare_latents(self, *args: Any, **options: Any) -> Any:
         """The pipeline's own, from projected noise."""

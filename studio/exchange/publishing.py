@@ -30,6 +30,7 @@ import torch
 
 from core import checkpoint
 from core.diffusion import Diffuser
+from core.families import same
 from core.loading import out_of_memory
 from studio.exchange.flatten import flatten
 from studio.exchange.transfer import check_repository, check_token, upload
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 CODE = "Written by Noise Projection Studio, from {}. Licence of this file: Apache-2.0."
 NETWORK = ("core.networks.projector", "NoiseProjector")
-WITHOUT = ("NoiseProjector.latents",)  # it needs the studio's description of the backbone
+# they need the studio's description of the backbone
+WITHOUT = ("NoiseProjector.latents", "NoiseProjector._check_backbone")
 REQUIREMENTS = {"einops": ">=0.8.1,<0.9"}  # beside diffusers
 PROMPT = "a red circle above a blue square"  # of the examples in the card
 
@@ -95,6 +97,12 @@ def publish(
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         write(studio, published, fresh)
+        if repository:
+            upload(
+                fresh, repository, token, "model", private=private, api=api,
+                commit_message=f"Noise projector {published.run['id']}",
+                delete_patterns=["projector/**", "comfyui/**", "*.py", "modular_*.json"],
+            )  # fmt: skip
         if target.exists():
             target.rmdir()
         os.rename(fresh, target)
@@ -108,9 +116,6 @@ def publish(
         "bytes": sum(path.stat().st_size for path in files),
         "url": f"https://huggingface.co/{repository}" if repository else "",
     }
-    if repository:
-        message = f"Noise projector {published.run['id']}"
-        upload(target, repository, token, "model", private=private, api=api, commit_message=message)
     detail = {"run": published.run["id"], "bytes": made["bytes"], "repository": repository}
     studio.store.audit.note(who, "publish", target.name[:200], detail)
     return made
@@ -126,7 +131,9 @@ def packed(studio: Studio, run: str, folder: Path) -> Path:
         write(studio, replace(published, name=name), top)
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(path for path in top.rglob("*") if path.is_file()):
-                archive.write(path, path.relative_to(work).as_posix())
+                # without its time, so that the same projector is the same file each time
+                entry = zipfile.ZipInfo(path.relative_to(work).as_posix(), (1980, 1, 1, 0, 0, 0))
+                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return target
 
 
@@ -148,6 +155,8 @@ def chosen(studio: Studio, name: str, run: str = "", backbone: str = "", licence
         using = studio.models.using("projector")
     if using.model is None or using.run is None or using.folder is None:
         raise ValueError(using.problem)
+    if using.warning:
+        raise ValueError(f"{using.warning} It is published from the backbone that it was trained for.")
     source = studio.settings.backbone
     known = bool(backbone) or not Path(source).exists()
     called = backbone or (source if known else Path(source).name)
@@ -158,10 +167,12 @@ def chosen(studio: Studio, name: str, run: str = "", backbone: str = "", licence
 def write(studio: Studio, published: Published, folder: Path) -> None:
     """Write all files into a new folder."""
     diffuser = studio.models.diffuser()
+    check_form(diffuser)
     if not gpu.apart():
         with studio.models.lock:
             check(diffuser, published.model)
-    modular = modular_files(diffuser, published, studio.settings.variant)
+    variant = studio.settings.variant if published.backbone == studio.settings.backbone else ""
+    modular = modular_files(diffuser, published, variant)
     files = {
         "projector/modeling.py": code([NETWORK]),
         "pipeline.py": pipeline(diffuser),
@@ -175,16 +186,34 @@ def write(studio: Studio, published: Published, folder: Path) -> None:
         "comfyui/README.md": NODE,
         "README.md": model_card(studio, diffuser, published, bool(modular)),
     }
-    checkpoint.verify(published.folder)
-    shutil.copytree(
-        published.folder, folder / "projector", ignore=shutil.ignore_patterns(checkpoint.MANIFEST)
-    )
+    for name in checkpoint.verify(published.folder)[
+        "files"
+    ]:  # what else lies in the folder is nobody's business
+        (folder / "projector" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(published.folder / name, folder / "projector" / name)
     config = folder / "projector" / "config.json"
     content = json.loads(config.read_text(encoding="utf-8"))
+    content.pop("_name_or_path", None)  # perhaps a path of this machine
     files["projector/config.json"] = as_json(content | {"auto_map": {"AutoModel": "modeling.NoiseProjector"}})
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def check_form(diffuser: Diffuser) -> None:
+    """ValueError where the backbone's family has text or latents in a form that the published code does not know."""
+    family = diffuser.family
+    if (
+        family.pack is not same
+        or family.unpack is not same
+        or family.fold > 1
+        or family.frames
+        or family.ragged
+    ):
+        raise ValueError(
+            f"A projector for {family.name} cannot be published yet, as its pipeline takes noise or text in a form of its own. "
+            "Share the run's checkpoint instead, which its page offers as a download."
+        )
 
 
 class _Prepared(Exception):
@@ -211,7 +240,14 @@ def check(diffuser: Diffuser, projector: NoiseProjector) -> None:
     made: Any = None
     reason = "its latents differ"
     try:
-        probe(PROMPT, seed=7, height=height, width=width, num_inference_steps=diffuser.default_steps)
+        steps = diffuser.default_steps
+        options = {
+            "height": height,
+            "width": width,
+            "num_inference_steps": steps,
+            **diffuser.family.extra(steps),
+        }
+        probe(prompt=PROMPT, seed=7, **options)
     except _Prepared as prepared:
         (made,) = prepared.args
     except Exception as error:
@@ -341,21 +377,30 @@ def model_card(studio: Studio, diffuser: Diffuser, published: Published, modular
     judged = (heldout or {}).get("sampling")  # of an earlier version or an import it may be anything
     if isinstance(judged, dict) and finite(judged.get("steps")) and finite(judged.get("guidance")):
         sampling = {"steps": int(judged["steps"]), "guidance": float(judged["guidance"])}
-    settings = f"num_inference_steps={sampling['steps']}"
+    extra = diffuser.family.extra(sampling["steps"])
+    settings = ", ".join(
+        [f"num_inference_steps={sampling['steps']}", *(f"{name}={value!r}" for name, value in extra.items())]
+    )
     if diffuser.size != (diffuser.default_size, diffuser.default_size):
         settings = "height={}, width={}, ".format(*diffuser.size) + settings
     use = [
-        fits(diffuser, published),
+        fits(diffuser, published, judged if isinstance(judged, dict) else {}),
         USE,
         *([modular_use(published, settings, sampling["guidance"])] if modular else []),
-        pipeline_use(published, settings, sampling["guidance"]),
+        pipeline_use(published, settings, sampling["guidance"], revision_of(diffuser, published)),
         node_use(published),
     ]
     return card(published.run, heldout, published.backbone, use, published.licence)
 
 
-def fits(diffuser: Diffuser, published: Published) -> str:
-    """What the projector was trained for."""
+def fits(diffuser: Diffuser, published: Published, judged: dict[str, Any]) -> str:
+    """What the projector was trained for. judged: the sampling of its held-out images, where there are some."""
+    said = {name: judged.get(name) for name in ("negative", "scheduler")}
+    others = "".join(
+        f" Its held-out images had the {what} {json.dumps(said[name])}."
+        for name, what in (("negative", "negative prompt"), ("scheduler", "scheduler"))
+        if isinstance(said[name], str) and said[name]
+    )
     zeros = diffuser.pipe.config.get("force_zeros_for_empty_prompt")
     revision = revision_of(diffuser, published)
     prompts = checkpoint.verify(published.folder)["meta"].get("prompts")
@@ -365,8 +410,8 @@ def fits(diffuser: Diffuser, published: Published) -> str:
 - Backbone: `{published.backbone}`{f" at revision `{revision}`" if revision else ""}, a `{type(diffuser.pipe).__name__}` with
   {shapes}. A fine-tune of it has the same shapes; nothing is known of how well the
   projector serves one.
-- Negative prompt: none. It was trained against {"embeddings of zeros" if zeros else "an empty prompt"}, and reads the prompt
-  alone.
+- Negative prompt: it reads the prompt alone, and its training makes no image; {"embeddings of zeros" if zeros else "an empty prompt"}
+  is what the backbone takes where there is no negative prompt.{others}
 - Strength: it was trained at 1. Between 0 and 1 the noise is a spherical interpolation.
 - Training prompts: {prompts if isinstance(prompts, int) else "not known"}.
 - Licence of the weights: {published.licence or "none was chosen"}. The code is under Apache-2.0. The backbone has a licence of
@@ -377,7 +422,7 @@ USE = """## How to use it
 
 `seed` is a whole number, or a list with one for each image, as in the studio; it stands in place of a `generator`.
 `projection_strength` goes from 0 (off: the seed's own noise, bit for bit) to 1. Latents that are given are left as they
-are. It needs `pip install diffusers transformers accelerate einops`."""
+are. It needs `pip install \"diffusers>=0.42\" transformers accelerate \"einops>=0.8.1,<0.9\"`."""
 
 
 def modular_use(published: Published, settings: str, guidance: float) -> str:
@@ -394,7 +439,7 @@ pipe.update_components(**backbone.components)"""
 ```python
 from diffusers import ClassifierFreeGuidance, {own}ModularPipeline
 
-pipe = ModularPipeline.from_pretrained("{published.name}", trust_remote_code=True)
+pipe = ModularPipeline.from_pretrained("{place(published)}", trust_remote_code=True)
 pipe.load_components(trust_remote_code=True){load}
 pipe.update_components(guider=ClassifierFreeGuidance(guidance_scale={max(1.0, guidance):g}))
 image = pipe(prompt="{PROMPT}", seed=7, {settings}, output="images")[0]
@@ -404,17 +449,23 @@ Only what begins with noise is projected: with an image (img2img, inpainting) th
 16 bits, keep the projector in 32: `dtype={{"default": torch.float16, "projector": torch.float32}}`."""
 
 
-def pipeline_use(published: Published, settings: str, guidance: float) -> str:
+def place(published: Published) -> str:
+    """Where the folder is loaded from: diffusers takes a bare name for one of the community's pipelines."""
+    return published.name if "/" in published.name else f"./{published.name}"
+
+
+def pipeline_use(published: Published, settings: str, guidance: float, commit: str) -> str:
     """The custom pipeline."""
+    revision = f' revision="{commit}",' if commit else ""
     return f"""### A custom pipeline of diffusers
 
 ```python
 from diffusers import DiffusionPipeline
 
 pipe = DiffusionPipeline.from_pretrained(
-    "{published.backbone}", custom_pipeline="{published.name}", trust_remote_code=True
+    "{published.backbone}",{revision} custom_pipeline="{place(published)}", trust_remote_code=True
 )
-pipe.load_projector("{published.name}")
+pipe.load_projector("{place(published)}")
 image = pipe("{PROMPT}", seed=7, {settings}, guidance_scale={guidance:g}).images[0]
 ```
 

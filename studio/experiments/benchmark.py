@@ -32,7 +32,7 @@ PAIR_AIM = 1.6  # single images
 PROMPTS = 16  # that are scored and trained on
 CPU_BATCH = 4  # of a training at SDXL's shapes on a CPU, where 64 would need 28 GB
 GIB = 2**30
-FAMILIES = ("sdxl", "flux", "sd3")  # with shapes to be measured
+FAMILIES = ("sdxl", "flux", "sd3")  # with shapes to be measured, the last two by studio.pretrain.flow_shapes
 
 
 def measure(
@@ -42,7 +42,8 @@ def measure(
     stop: Stop = None,
     family: str = "sdxl",
 ) -> dict[str, Any]:
-    """Measure costs; the report's keys are those of the JSON. Raises Stopped. family: of flow_shapes, alone is measured."""
+    """Measure costs; the report's keys are those of the JSON. Raises Stopped. family: other than
+    sdxl, an image in its shapes is measured and nothing else."""
     import torch
 
     settings, models, began = check_benchmark(config), studio.models, time.monotonic()
@@ -124,7 +125,8 @@ def _flow(studio: Studio, family: str, settings: dict[str, Any], watching: Watch
     watching.report(f"{name}, making random weights", 0, 1)
     # float32 on a CPU, most of which compute slower in bfloat16
     dtype = getattr(torch, settings["sdxl_dtype"]) if device.type == "cuda" else torch.float32
-    diffuser = Diffuser(flow_shapes.pipeline(family, dtype, device, 2), name)
+    # one more than are timed, as the last block of SD3's is smaller
+    diffuser = Diffuser(flow_shapes.pipeline(family, dtype, device, 3), name)
     torch.manual_seed(0)
     shape = {"latent_channels": diffuser.channels, "text_width": diffuser.text_width}
     projector = NoiseProjector(**shape).to(device)

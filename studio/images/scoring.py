@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from core import ranks
+from core.progress import Stopped
 from core.scoring.calibrator import Calibrator
 from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.scoring.scores import WordScore
@@ -98,6 +99,8 @@ class Scoring:
                     scores = self._read(images, batch, halt)
                 except Unanswered as error:
                     scores, unanswered = error.scores, error
+                except Stopped:
+                    break
                 missing = list(getattr(scorer, "missing", None) or [{} for _ in batch])
             events = score_events(scorer, batch, scores)
             by_id = {row["id"]: {name: row[name] for name in ("prompt", "word_rules")} for row in batch}
@@ -119,7 +122,12 @@ class Scoring:
         """The scores of images of samples; Unanswered, with those of answered images, where the server does not answer."""
         prompts, rules = [row["prompt"] for row in rows], [row["word_rules"] for row in rows]
         if gpu.apart() and not is_address(self.settings.scorer):
-            scores, self.models.scorer().missing = self._read_apart(images, prompts, rules)
+            scorer = self.models.scorer()
+            try:
+                scores, scorer.missing = self._read_apart(images, prompts, rules, stop=stop)
+            except ValueError as error:  # no GPU is lent: the images are there, and can be scored later
+                scorer.missing = [{} for _ in images]
+                raise Unanswered(str(error), [[] for _ in images], down=True) from error
             return scores
         return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop, rules=rules)
 

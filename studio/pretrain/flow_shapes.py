@@ -1,6 +1,6 @@
 """Pipelines in the shapes of FLUX.1 dev and Stable Diffusion 3.5 Large with random weights, for what depends on shapes alone.
 
-A machine that cannot hold the whole network (12 and 8 billion parameters) is given `blocks` of each stack, and a step is
+Few machines hold the whole networks (12 and 8 billion parameters): they get `blocks` of each stack, and a step is
 composed from them (core.evaluation.benchmark). The configurations are those of the published models; the text encoders are
 stand-ins of the right widths, so that the time of encoding a text says nothing.
 """
@@ -24,7 +24,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from core.training.diffuser import build_tokenizer
 from data.shapes.scenes import vocabulary
 
-NAMES = ("flux", "sd3")
 # the denoiser's stacks of blocks: (entry of its configuration, name of the list, blocks of the published model)
 STACKS: dict[str, tuple[tuple[str, str, int], ...]] = {
     "flux": (

@@ -122,9 +122,16 @@ def _shown(
         names = {side: f"{i}-{side}.png" for side in methods}
         for side, method in methods.items():
             made_by = {"prompt": one["prompt"], "seed": one["seed"], "method": method.name, **sampling}
+            made_by |= options_of(job.studio)
             pictures.write(job.folder / PICTURES / names[side], pictures.png(images[side][i], made_by))
         kept.append({**one, **names})
     return kept
+
+
+def options_of(studio: Studio) -> dict[str, str]:
+    """What the studio samples under beside steps and guidance, where there is something."""
+    options = {"negative": studio.settings.negative, "scheduler": studio.settings.scheduler}
+    return {name: value for name, value in options.items() if value}
 
 
 def before_after(
@@ -171,7 +178,7 @@ def before_after(
         "prompts": len(prompts),
         "images": sum(len(row) for row in values["none"]["words"]),
         "base": base,
-        "sampling": asdict(sampling),
+        "sampling": {**asdict(sampling), **options_of(studio)},
     }
     for side, figures_of in values.items():
         report[side] = {name: over_prompts(figures_of[name], 2000) for name in (*FIGURES, "extra")}

@@ -99,7 +99,7 @@ def test_the_command_stops_when_it_is_asked_to_and_says_so(small, monkeypatch, c
     assert "Not finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("family", flow_shapes.NAMES)
+@pytest.mark.parametrize("family", flow_shapes.TRANSFORMERS)
 def test_an_image_of_a_large_network_is_composed_from_two_of_its_blocks(small, monkeypatch, family, capsys):
     """The shapes in small, all of whose blocks fit: the composed time is near that of the whole, which is timed once."""
     fewer = {
@@ -151,7 +151,7 @@ def test_the_composed_time_of_a_step_is_that_of_the_whole():
 
 def test_the_shapes_of_flow_matching_are_those_of_the_published_models():
     with torch.device("meta"):
-        sizes = {name: flow_shapes.transformer(name).num_parameters() for name in flow_shapes.NAMES}
+        sizes = {name: flow_shapes.transformer(name).num_parameters() for name in flow_shapes.TRANSFORMERS}
     assert sizes == {"flux": 11_901_408_320, "sd3": 8_056_627_520}
 
 
