@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from core import checkpoint
 from core.diffusion import Diffuser
+from core.quantize import unquantized
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -44,7 +45,7 @@ class Adapter:
 
     def check_fits(self, diffuser: Diffuser) -> None:
         """ValueError where it was trained on another backbone."""
-        if self.backbone_revision != diffuser.revision:
+        if unquantized(self.backbone_revision) != unquantized(diffuser.revision):
             raise ValueError(
                 f"The LoRA in {self.folder} was trained on another backbone than {diffuser.name}: train one on this "
                 "backbone, or choose its backbone."

@@ -18,6 +18,7 @@ from torch import nn
 
 from core.checkpoint import MANIFEST
 from core.jsonfile import read_or
+from core.quantize import unquantized
 
 if TYPE_CHECKING:
     from core.diffusion import Diffuser
@@ -52,7 +53,7 @@ class Backbone:
         prediction = diffuser.pipe.scheduler.config.get("prediction_type") or diffuser.family.predictions[0]
         text = fingerprint(diffuser.text_encoders) if readable else ""
         return cls(
-            diffuser.family.name, diffuser.name[-200:], diffuser.revision, text,
+            diffuser.family.name, diffuser.name[-200:], unquantized(diffuser.revision), text,
             diffuser.channels, diffuser.text_width, height, width, str(prediction), diffuser.default_steps,
         )  # fmt: skip
 

@@ -27,7 +27,7 @@ from core.families import Family, ModelError, Reading, Sampling, family_of, rela
 from core.loading import load_pipeline, upcast
 from core.noise import Shape, check_seeds, third
 from core.progress import Stop, Stopped
-from core.quantize import NONE
+from core.quantize import NONE, QUANTIZED, label_of
 from core.words import EXTRA, Located, Word, check_prompt, locate, units, weights
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Diffuser:
         self.default_size = int(side if isinstance(side, int) else side[0]) * scale
         self.size = size or (self.default_size, self.default_size)
         self.weights = NONE  # how the denoiser's weights are kept (core.quantize)
+        self.replaced: Any = None  # the model's own scheduler, while another one is in its place
         self.latent_shape()  # raises where the size is not possible
 
     @classmethod
@@ -148,7 +149,10 @@ class Diffuser:
         with a sentence."""
         pipe, commit = load_pipeline(source, device, dtype, **options)
         diffuser = cls(pipe, Path(source).name if Path(source).is_dir() else str(source), commit, size)
-        diffuser.weights = Path(options.get("quantize", NONE)).name
+        weights = str(options.get("quantize", NONE))
+        diffuser.weights = Path(weights).name
+        if weights != NONE:  # other images from the same seeds
+            diffuser.revision += QUANTIZED + label_of(weights)
         return diffuser
 
     @property
@@ -167,6 +171,11 @@ class Diffuser:
         return self.denoiser.dtype
 
     @property
+    def scheduler(self) -> Any:
+        """The model's own scheduler, also while it is sampled with another one (`core.options`)."""
+        return self.replaced or self.pipe.scheduler
+
+    @property
     def embedded(self) -> bool:
         """Whether guidance is an input of the denoiser, so that it costs no second pass and takes no negative prompt."""
         config = self.denoiser.config
@@ -182,7 +191,7 @@ class Diffuser:
     def sampling(self) -> Sampling:
         """The model's default steps and guidance."""
         pipe = self.pipe
-        return self.family.sampling(pipe.scheduler.config, self.denoiser.config, pipe.config)
+        return self.family.sampling(self.scheduler.config, self.denoiser.config, pipe.config)
 
     @property
     def text_encoders(self) -> list[torch.nn.Module]:
@@ -215,8 +224,7 @@ class Diffuser:
     def fingerprint(self) -> str:
         """Changes when the same seed and settings would make another image."""
         height, width = self.size
-        kept = "" if self.weights == NONE else f" {self.weights}"
-        return f"{self.revision} {width}x{height} {self.dtype}{kept}"
+        return f"{self.revision} {width}x{height} {self.dtype}"
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> Shape:
         """(C, H, W) for an image size in pixels, by default `size`; ValueError for sides that are no multiples of 8."""
@@ -262,9 +270,14 @@ class Diffuser:
 
     def with_denoiser(self, denoiser: ModelMixin) -> Diffuser:
         """The same diffuser with another denoiser."""
+        pipe = copy.copy(self.pipe)
+        setattr(pipe, self.family.denoiser, denoiser)
+        return self.with_pipe(pipe)
+
+    def with_pipe(self, pipe: Any) -> Diffuser:
+        """The same diffuser with another pipeline of its components."""
         other = copy.copy(self)
-        other.pipe = copy.copy(self.pipe)
-        setattr(other.pipe, self.family.denoiser, denoiser)
+        other.pipe = pipe
         return other
 
     def _states(self, prompts: list[str], negative: str) -> dict[str, Tensor]:

@@ -4,8 +4,8 @@ Round brackets multiply the weight of what is in them by 1.1, or by the number a
 by 1.1. A backslash takes a bracket's meaning away. A bracket that is never closed reaches to the end.
 
 As in the WebUI, a token's weight multiplies its hidden states, and then all are scaled so that their mean is what it was.
-Departure: the mean is that of all encoders of a text together. Where it is near zero, as in untrained encoders, nothing is
-scaled back.
+Departure: the mean is that of all encoders of a text together. Where it is near zero, as in the states of language models,
+nothing is scaled back.
 
 Neither of the two libraries for this is used. Compel (2.5.1 works beside transformers 5) has a syntax and an arithmetic of
 its own, by which the same numbers make other images than in the WebUI, and knows the pipelines of five families; sd_embed
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STEP = 1.1  # by which a pair of brackets multiplies or divides
 MOST = 10.0  # a weight
 NEAR_ZERO = 1e-3  # a mean, as a share of the root mean square
+MOST_SCALED = 0.5, 2.0  # a mean that weights change by more than that says nothing of the states' size
 _WEIGHT = r":\s*([+-]?(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6}))\s*\)"
 _PIECE = re.compile(rf"\\([()\[\]\\])|{_WEIGHT}|[(\[\])]|[^\\()\[\]:]+|[\\:]")
 
@@ -112,5 +113,6 @@ def weighted(hidden: Tensor, weights: Tensor) -> Tensor:
     scaled = states * weights.to(states)[..., None]
     before, after = (x.mean((1, 2), keepdim=True) for x in (states, scaled))
     size = states.square().mean((1, 2), keepdim=True).sqrt() * NEAR_ZERO
-    safe = (before.abs() > size) & (after.abs() > size)
-    return (scaled * torch.where(safe, before / after, 1.0)).to(hidden.dtype)
+    ratio = before / torch.where(after.abs() > size, after, 1.0)
+    safe = (before.abs() > size) & (after.abs() > size) & (ratio > MOST_SCALED[0]) & (ratio < MOST_SCALED[1])
+    return (scaled * torch.where(safe, ratio, 1.0)).to(hidden.dtype)

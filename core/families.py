@@ -242,6 +242,7 @@ class Family:
     middle        the stack of transformer blocks in the denoiser's middle, which guiders perturb
     original_guidance  guidance g adds g (with text - without) to the prediction with text, so that 0 is none
     rescaled_guidance  the pipeline scales a guided prediction to the norm of that with text
+    own_sigmas    the pipeline sets the times of its steps itself
     """
 
     name: str
@@ -274,6 +275,7 @@ class Family:
     middle: str = ""
     original_guidance: bool = False
     rescaled_guidance: bool = False
+    own_sigmas: bool = False
 
 
 _PLAIN = (("hidden", "prompt_embeds"), ("negative", "negative_prompt_embeds"))
@@ -338,6 +340,7 @@ FLUX = Family(
     left_out=_IMAGES,
     sampling=by_embedding,
     modular="FluxAutoBlocks",
+    own_sigmas=True,
 )
 FLUX2 = Family(
     name="FLUX.2",
@@ -351,6 +354,7 @@ FLUX2 = Family(
     fold=2,
     sampling=always(28, 4.0),
     modular="Flux2AutoBlocks",
+    own_sigmas=True,
 )
 KLEIN = Family(
     name="FLUX.2 klein",
@@ -364,6 +368,7 @@ KLEIN = Family(
     sampling=by_flag,
     modular="Flux2KleinBaseAutoBlocks",  # which has a guider
     middle="transformer_blocks",
+    own_sigmas=True,
 )
 SANA = Family(
     name="SANA",
@@ -410,6 +415,7 @@ QWEN = Family(
     modular="QwenImageAutoBlocks",
     middle="transformer_blocks",
     rescaled_guidance=True,
+    own_sigmas=True,
 )
 PIXART = Family(
     name="PixArt-Sigma",
@@ -438,6 +444,7 @@ ZIMAGE = Family(
     modular="ZImageAutoBlocks",
     middle="layers",
     original_guidance=True,
+    own_sigmas=True,
 )
 FAMILIES = (SD, SDXL, KOLORS, SD3, FLUX, FLUX2, KLEIN, SANA, SPRINT, QWEN, PIXART, ZIMAGE)
 # diffusers' names for pipelines of a family that do more than text to image, with the same text encoders and noise

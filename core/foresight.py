@@ -72,7 +72,7 @@ def signal_and_spread(scheduler: Any) -> tuple[float, float]:
 
 def check_first_step(diffuser: Diffuser, steps: int | None = None) -> None:
     """ValueError where the first step of the backbone's schedule of `steps` (its default) allows no prediction of the picture."""
-    scheduler = type(diffuser.pipe.scheduler).from_config(diffuser.pipe.scheduler.config)
+    scheduler = type(diffuser.scheduler).from_config(diffuser.scheduler.config)
     if is_flow(scheduler) or scheduler.config.get("prediction_type", "epsilon") != "epsilon":
         return
     scheduler.set_timesteps(diffuser.default_steps if steps is None else steps)

@@ -17,8 +17,8 @@ Departures:
 
 from __future__ import annotations
 
-import copy
 import inspect
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -156,8 +156,7 @@ class Guided:
         return denoised[0]
 
     def _classic(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
-        classic = copy.copy(self._diffuser)
-        classic.pipe = self._pag_pipeline()
+        classic = self.with_pipe(self._pag_pipeline())
         classic.pipe.set_progress_bar_config(disable=True)
         processors = dict(self.denoiser.attn_processors)
         try:
@@ -318,18 +317,28 @@ def denoise_loop(blocks: Any) -> LoopSequentialPipelineBlocks:
     )
 
 
+_silencing, _silent, _levels = threading.Lock(), list[None](), list[int]()
+
+
 @contextmanager
 def unlogged() -> Iterator[None]:
     """Silence diffusers and transformers, which log any exception, also a stop, and that guiders are experimental."""
     loggers = diffusers_logging, transformers_logging
-    levels = [logger.get_verbosity() for logger in loggers]
-    for logger in loggers:
-        logger.set_verbosity(logger.CRITICAL)
+    with _silencing:
+        if not _levels:
+            _levels[:] = [logger.get_verbosity() for logger in loggers]
+        _silent.append(None)
+        for logger in loggers:
+            logger.set_verbosity(logger.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.set_verbosity(level)
+        with _silencing:
+            _silent.pop()
+            if not _silent:  # the last of the threads that asked for it
+                for logger, level in zip(loggers, _levels, strict=True):
+                    logger.set_verbosity(level)
+                _levels.clear()
 
 
 @contextmanager

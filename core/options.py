@@ -59,7 +59,8 @@ class Configured:
         self._diffuser, self.options = diffuser, options
         if options.negative and (problem := without_negative(diffuser)):
             raise ValueError(problem)
-        self._scheduler = like(diffuser.pipe.scheduler, options.scheduler) if options.scheduler else None
+        own, sigmas = diffuser.scheduler, diffuser.family.own_sigmas
+        self._scheduler = like(own, options.scheduler, sigmas) if options.scheduler else None
         check_weights(options.loras)
 
     def __getattr__(self, name: str) -> Any:
@@ -68,7 +69,8 @@ class Configured:
     @property
     def fingerprint(self) -> str:
         """Changes when the same seed and settings would make another image."""
-        return f"{self._diffuser.fingerprint} {asdict(self.options)}"
+        files = tuple((name_of(source), weight) for source, weight in self.options.loras)
+        return f"{self._diffuser.fingerprint} {asdict(replace(self.options, loras=files))}"
 
     def check(self, guidance: float) -> None:
         """ValueError where there is a negative prompt and the sampling has no use for it."""
@@ -99,7 +101,7 @@ class Configured:
         self.check(self._diffuser.default_guidance if guidance is None else guidance)
         if text.emphasis is not None:
             text = replace(text, hidden=weighted(text.hidden, text.emphasis))
-        with lora_files(self._diffuser, self.options.loras), scheduled(self._diffuser.pipe, self._scheduler):
+        with lora_files(self._diffuser, self.options.loras), scheduled(self._diffuser, self._scheduler):
             return self._diffuser.sample(text, noise, steps, guidance, *args, **more)
 
 
@@ -135,15 +137,18 @@ def check_weights(loras: Sequence[tuple[str, float]]) -> None:
 
 
 @contextmanager
-def scheduled(pipe: Any, scheduler: Any) -> Iterator[None]:
-    """Give the pipeline a scheduler, None for its own, while the block runs."""
-    own = pipe.scheduler
-    if scheduler is not None:
-        pipe.scheduler = scheduler
+def scheduled(diffuser: Diffuser, scheduler: Any) -> Iterator[None]:
+    """Give the diffuser's pipeline a scheduler, None for its own, while the block runs."""
+    if scheduler is None:
+        yield
+        return
+    own = diffuser.replaced = diffuser.pipe.scheduler
+    diffuser.pipe.scheduler = scheduler
     try:
         yield
     finally:
-        pipe.scheduler = own
+        diffuser.pipe.scheduler = own
+        diffuser.replaced = None
 
 
 @contextmanager
@@ -173,9 +178,9 @@ def lora_files(diffuser: Diffuser, loras: Sequence[tuple[str, float]]) -> Iterat
             pipe.unload_lora_weights()
             raise
         _layers[pipe] = listed(pipe)
-    pipe.set_adapters(list(names), [weight for _, weight in names.values()])
-    pipe.enable_lora()
     try:
+        pipe.set_adapters(list(names), [weight for _, weight in names.values()])
+        pipe.enable_lora()
         yield
     finally:
         pipe.disable_lora()
@@ -188,6 +193,10 @@ def check_free(diffuser: Diffuser) -> None:
     check_loaded(diffuser)
     if not hasattr(diffuser.pipe, "load_lora_weights"):
         raise ValueError(f"diffusers loads no LoRA files into {diffuser.name}'s pipeline: leave them out.")
+    if any(weight.dtype.itemsize == 1 for weight in diffuser.denoiser.parameters()):
+        raise ValueError(
+            "LoRA files do not go with weights in 8 bits: set STUDIO_QUANTIZE to none, or leave the files out."
+        )
     layers = (layer for layer in diffuser.denoiser.modules() if isinstance(layer, BaseTunerLayer))
     if any(not layer.disable_adapters for layer in layers):
         raise ValueError(
@@ -236,6 +245,9 @@ def _load(diffuser: Diffuser, source: str, name: str) -> None:
             state = pipe.lora_state_dict(
                 folder, use_safetensors=True, unet_config=diffuser.denoiser.config, **where
             )
+            keys = list(state[0] if isinstance(state, tuple) else state)
+            if any("norm" in key.rpartition(".lora")[2] or "x_embedder" in key for key in keys):
+                raise ValueError("it replaces layers, which cannot be undone")
             pipe.load_lora_weights(folder, adapter_name=name, use_safetensors=True, **where)
     except Exception as error:
         if out_of_memory(error):
@@ -245,7 +257,6 @@ def _load(diffuser: Diffuser, source: str, name: str) -> None:
             f"The LoRA {path.name} cannot be put on {diffuser.name} ({reason}): it is damaged or was made for another base "
             "model. Take one that was made for this one."
         ) from error
-    keys = state[0] if isinstance(state, tuple) else state
     wanted, there = sum(bool(DOWN.search(key)) for key in keys), 0
     for component in pipe.components.values():
         if isinstance(component, torch.nn.Module):

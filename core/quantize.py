@@ -7,6 +7,7 @@ dtype of the computation while the layer computes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,25 @@ import torch
 from core.families import ModelError
 
 NONE, FP8 = "none", "fp8"
+QUANTIZED = "+"  # in a revision, before how its weights are kept
+
+
+def label_of(weights: str) -> str:
+    """How weights are kept, in a revision: its name, or a digest of a file's size and ends."""
+    path = Path(weights)
+    if not path.is_file():
+        return weights[:40]
+    digest = hashlib.sha256(str(path.stat().st_size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(65_536))
+        file.seek(max(0, path.stat().st_size - 65_536))
+        digest.update(file.read())
+    return digest.hexdigest()[:12]
+
+
+def unquantized(revision: str) -> str:
+    """A revision without how its weights are kept."""
+    return revision.partition(QUANTIZED)[0]
 
 
 def _torchao(dtype: torch.dtype) -> Any:

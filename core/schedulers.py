@@ -37,18 +37,20 @@ def predicted(config: dict[str, Any]) -> str:
     return str(config.get("prediction_type", "epsilon")) if known else ""
 
 
-def serving(scheduler: Any) -> list[str]:
-    """The names of the schedulers that serve a model, by the one that it came with, which is the first."""
+def serving(scheduler: Any, own_sigmas: bool = False) -> list[str]:
+    """The names of the schedulers that serve a model, by the one that it came with, which is the first. own_sigmas: the
+    pipeline sets the times of its steps itself, which the solvers for betas do not take."""
     config = {**scheduler.config, "_class_name": type(scheduler).__name__}
     kind, own = predicted(config), type(scheduler).__name__
-    return [own, *(name for name, kinds in SCHEDULERS.items() if kind in kinds and name != own)]
+    names = [name for name, kinds in SCHEDULERS.items() if kind in kinds and name != own]
+    return [own, *(name for name in names if not own_sigmas or SCHEDULERS[name] == (FLOW,))]
 
 
-def like(scheduler: Any, name: str) -> Any:
+def like(scheduler: Any, name: str, own_sigmas: bool = False) -> Any:
     """A scheduler of another class with the configuration of a model's own; ValueError for one that cannot serve it."""
     import diffusers
 
-    names = serving(scheduler)
+    names = serving(scheduler, own_sigmas)
     if name not in names:
         raise ValueError(
             f"The scheduler {str(name)[:60]!r} does not serve this model, which came with {names[0]}: choose one of "
@@ -59,7 +61,8 @@ def like(scheduler: Any, name: str) -> Any:
     config = scheduler.config
     # Runge-Kutta steps at the start need four steps and more, and models of Stable Diffusion come without them
     more: dict[str, Any] = {"skip_prk_steps": True} if name == "PNDMScheduler" else {}
-    if predicted({**config, "_class_name": names[0]}) == FLOW and FLOW != SCHEDULERS[name][0]:
+    if predicted({**config, "_class_name": names[0]}) == FLOW:
         shift = config.get("shift") or config.get("flow_shift") or 1.0
-        more = {"use_flow_sigmas": True, "prediction_type": FLOW, "flow_shift": shift}
+        solver = {"use_flow_sigmas": True, "prediction_type": FLOW, "flow_shift": shift}
+        more = {"shift": shift} if SCHEDULERS[name] == (FLOW,) else solver
     return getattr(diffusers, name).from_config(config, **more)

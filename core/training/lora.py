@@ -21,7 +21,7 @@ from typing import Any, Unpack
 import peft
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, ModelMixin, UNet2DConditionModel
+from diffusers import DDPMScheduler, ModelMixin
 from torch import Tensor, nn
 
 from core import checkpoint
@@ -162,7 +162,7 @@ def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
 def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
     """The noise schedule that the backbone was trained with; ValueError where it is not defined by betas."""
     config, known = diffuser.pipe.scheduler.config, ("epsilon", "v_prediction")
-    unet = isinstance(diffuser.denoiser, UNet2DConditionModel)
+    unet = diffuser.family.denoiser == "unet"
     if not unet or "beta_start" not in config or config.get("prediction_type", "epsilon") not in known:
         raise ValueError(
             f"LoRA training knows UNets that predict noise or v, and {diffuser.name} is none "

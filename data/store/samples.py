@@ -46,7 +46,7 @@ def _loras(name: str, value: Any) -> str:
     """A JSON list of LoRA files {name, sha256, weight}, in one spelling."""
     try:
         files = json.loads(checks.text(name, value, 4000))
-    except ValueError:
+    except (ValueError, RecursionError):
         files = None
     if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
         raise ValueError(

@@ -262,7 +262,7 @@ def encode(diffuser: Any, prompts: Sequence[str]) -> Text:
 
 def sampler_of(diffuser: Diffuser, options: SamplingOptions) -> str:
     """The class name of the scheduler that a backbone is sampled with."""
-    return options.scheduler or type(diffuser.pipe.scheduler).__name__
+    return options.scheduler or type(diffuser.scheduler).__name__
 
 
 def made_with(diffuser: Diffuser, options: SamplingOptions) -> dict[str, str]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.emphasis import plain
 from core.options import UNTRAINED, Options, digest_of
@@ -18,6 +18,9 @@ from core.schedulers import SCHEDULERS
 from core.words import check_prompt
 from studio.numbers import real, shown
 from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 SUFFIX = ".safetensors"
 MOST = 8  # files at once
@@ -185,6 +188,14 @@ def loras_text(loras: Sequence[LoraFile]) -> str:
 def loras_of(row: Mapping[str, Any]) -> tuple[LoraFile, ...]:
     """The files of a sample's row."""
     return tuple(LoraFile(**lora) for lora in json.loads(row["loras"]))
+
+
+def options_of(studio: Studio, row: Mapping[str, Any]) -> SamplingOptions:
+    """The options by which a sample is asked for again. Which scheduler is the model's own is known once it is loaded; until
+    then that of a row is taken for it."""
+    diffuser, scheduler = studio.models.loaded_diffuser, row["sampler"]
+    own = diffuser is None or scheduler == type(diffuser.scheduler).__name__ or scheduler not in SCHEDULERS
+    return SamplingOptions(row["negative"], "" if own else scheduler, loras_of(row), row["weighted"])
 
 
 def lora_items(loras: Sequence[LoraFile]) -> list[str]:

@@ -352,13 +352,15 @@ def _loras(value: Any) -> list[str]:
     files = _parsed(value) if isinstance(value, str) else value
     if not isinstance(files, list) or len(files) > MOST:
         raise ValueError("LoRA files are a list.")
-    items = []
+    items: dict[str, str] = {}
     for file in files:
-        name, weight = (file["name"], file["weight"]) if isinstance(file, dict) else (file, None)
+        name, weight = (file.get("name"), file.get("weight")) if isinstance(file, dict) else (file, None)
         if not isinstance(name, str) or len(name) > 200:
             raise ValueError("The name of a LoRA file is a short text.")
-        items.append(name if weight is None else f"{name}:{real('weight', weight, *WEIGHTS):g}")
-    return items
+        name, _, behind = name.partition(":") if weight is None else (name, "", "")
+        weight = behind or weight
+        items[name] = name if weight is None else f"{name}:{real('weight', weight, *WEIGHTS):g}"
+    return list(items.values())
 
 
 def _method(value: Any) -> str:

@@ -18,7 +18,7 @@ from studio.components.detector import DetectorLine
 from studio.components.notices import arrow, signed
 from studio.components.word_scores import WordScores, chips
 from studio.images.detecting import Opinion, compared
-from studio.images.options import read_options
+from studio.images.options import options_of, read_options
 from studio.images.views import GUIDANCE, MAX_SEEDS, STEPS, totals
 from studio.images.views import shared as in_both
 from studio.pages import first, sampling, shared
@@ -52,8 +52,8 @@ LONGEST_PROMPT = 2000  # characters
 INTERRUPTED = (
     "The page was reloaded while this comparison was made, which ended it: press Compare to make it again."
 )
-REMEMBER = """(prompt, seeds) => {
-  try { sessionStorage.setItem("KEY", JSON.stringify([prompt, seeds])); } catch { /* a browser that keeps nothing */ }
+REMEMBER = """(...asked) => {
+  try { sessionStorage.setItem("KEY", JSON.stringify(asked)); } catch { /* a browser that keeps nothing */ }
 }""".replace("KEY", f"{KEY}.compare")
 FORGET = """() => {
   try { sessionStorage.removeItem("KEY"); } catch { /* nothing was kept */ }
@@ -285,7 +285,12 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         if example := first.explanation(studio, pairs):
             at = max(range(len(pairs)), key=lambda i: abs(gain(pairs[i]) or 0.0))
             says = f"{example} Shown is the seed that changes most." if len(pairs) > 1 else example
-        asked = {prompt: pairs[0].none.prompt, seeds: ", ".join(str(p.seed) for p in pairs)}
+        set_to = options_of(studio, studio.store.samples.get(pairs[0].none.id))
+        asked = {
+            prompt: set_to.weighted or pairs[0].none.prompt,
+            seeds: ", ".join(str(p.seed) for p in pairs),
+        }
+        asked |= dict(zip(options, sampling.values_of(set_to), strict=True))
         shown = {nothing: hidden, result: visible, seed: _seed_choice(pairs, at), kept: _ids(pairs)}
         return {**asked, note: notices.notice(says), **shown, **show(pairs[at])}
 
@@ -302,16 +307,18 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         pairs = kept_pairs(kept) or first.pairs_of(studio, offered[0])
         values = opened(pairs) if pairs else {}
         if again := interrupted(asked):
-            values |= {prompt: again[0], seeds: again[1], note: notices.notice(INTERRUPTED)}
+            values |= dict(zip([prompt, seeds, *options], again, strict=True)) | {
+                note: notices.notice(INTERRUPTED)
+            }
         return values or gr.skip()
 
     asked = gr.JSON(visible=False)  # of a comparison that a reload has ended
-    place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
+    place = [prompt, seeds, *options, note, nothing, result, seed, kept, *pair]
     settings = [prompt, seeds, strength, steps, guidance, noise, kept, *options]
     busy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": MODELS, **SILENT}
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, settings, [*frame, *pair], api_visibility="private", **busy)
-        ask(None, [prompt, seeds], None, js=REMEMBER)
+        ask(None, [prompt, seeds, *options], None, js=REMEMBER)
         made.then(None, None, None, js=FORGET)
         made.success(lambda: idle, None, [run, stop], **ASKED).then(looked, [kept, seed], [*unseen], **QUICK)
         back = made.failure(failed, kept, [run, stop, progress, seed, *pair], **QUICK)
@@ -374,10 +381,15 @@ def _readable(kept: Any) -> dict[str, tuple[str, str | None]]:
     return pairs
 
 
-def interrupted(asked: Any) -> list[str]:
-    """Prompt and seeds of the comparison that a reload ended, as the browser kept them; nothing where it kept none."""
-    good = isinstance(asked, list) and len(asked) == 2 and all(isinstance(text, str) for text in asked)
-    return [text[:LONGEST_PROMPT] for text in asked] if good else []
+def interrupted(asked: Any) -> list[Any]:
+    """Prompt, seeds and options of the comparison that a reload ended, as the browser kept them; nothing where it kept none."""
+    kinds = (str, str, str, str, list, bool)
+    if not isinstance(asked, list) or [type(value) for value in asked] != list(kinds):
+        return []
+    if not all(isinstance(name, str) for name in asked[4]):
+        return []
+    texts = [text[:LONGEST_PROMPT] for text in asked[:4]]
+    return [*texts, [name[:200] for name in asked[4][:8]], asked[5]]
 
 
 # -- what is said of a pair

@@ -145,6 +145,33 @@ def test_a_scheduler_that_cannot_serve_is_refused_with_those_that_can(own, name)
         like(own, name)
 
 
+@pytest.mark.parametrize(
+    "name", ["sd3", "sana", "flux-dev", "flux-schnell", "qwen", "z-image", "klein", "pixart"]
+)
+def test_every_scheduler_that_is_offered_samples_on_families_of_flow_too(name):
+    flow = Diffuser(backbones.build(name), size=(64, 64))
+    text, noise = flow.encode(["a red circle"]), draw([1], flow.latent_shape())
+    names = serving(flow.scheduler, flow.family.own_sigmas)
+    assert (len(names) > 1) == (not flow.family.own_sigmas)
+    for scheduler in names:
+        under = Configured(flow, Options(scheduler=scheduler))
+        assert under.sample(text, noise, 3).isfinite().all(), scheduler
+        assert flow.replaced is None
+    if name == "sana":
+        assert like(flow.scheduler, "FlowMatchEulerDiscreteScheduler").config.shift == 3.0
+
+
+def test_a_guidance_by_a_classic_pipeline_goes_with_options():
+    sd15 = Diffuser(backbones.build("sd15"))
+    text, noise = sd15.encode(["a red circle"]), draw([1], sd15.latent_shape())
+    under = Configured(sd15, Options(scheduler="DDIMScheduler", negative="blue"))
+    plain, guided = under.sample(under.encode(["a red circle"]), noise, 3, 4.0), Guided(under, "pag")
+    perturbed = guided.sample(guided.encode(["a red circle"]), noise, 3, 4.0)
+    assert perturbed.isfinite().all() and not torch.allclose(perturbed, plain, atol=1e-4)
+    assert not torch.allclose(perturbed, Guided(sd15, "pag").sample(text, noise, 3, 4.0), atol=1e-4)
+    assert sd15.pipe.scheduler is sd15.scheduler
+
+
 def test_a_flow_model_takes_schedulers_of_flow_alone():
     from diffusers import FlowMatchEulerDiscreteScheduler
 

@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from core import loading, quantize
+from core.adapter import Adapter
 from core.diffusion import Diffuser, ModelError
 from core.foresight import Teacher
 from core.guidance import Guided
 from core.networks.reward import PictureReader
 from core.noise import draw
-from core.training.lora import Adapter, LoraConfig, train_lora
+from core.training.lora import LoraConfig, train_lora
 from tests import backbones
 
 PROMPTS = ["a red circle", "a blue square"]
