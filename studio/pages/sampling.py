@@ -31,15 +31,15 @@ def build(studio: Studio, name: str) -> list[Any]:
             [OWN, *((f"{SAMPLERS.get(kind, kind)} ({kind})", kind) for kind in SCHEDULERS)], value=default.scheduler,
             label="Scheduler", min_width=200, elem_id=f"{name}-scheduler",
         )  # fmt: skip
-    with gr.Row():
-        files = gr.Dropdown(
-            loras, value=[], multiselect=True, allow_custom_value=True, label="LoRA files", min_width=260,
-            info=LORA_INFO if loras else NO_LORA, elem_id=f"{name}-loras",
-        )  # fmt: skip
-        weighted = gr.Checkbox(
-            False, label="Weights in the prompt", min_width=200, elem_id=f"{name}-weighted",
-            info="(hat:1.3) draws more of the hat, [hat] less. Words are scored as in the plain prompt.",
-        )  # fmt: skip
+    # one below the other: a row gives a checkbox no width of its own
+    files = gr.Dropdown(
+        loras, value=[], multiselect=True, allow_custom_value=True, label="LoRA files",
+        info=LORA_INFO if loras else NO_LORA, elem_id=f"{name}-loras",
+    )  # fmt: skip
+    weighted = gr.Checkbox(
+        False, label="Weights in the prompt", elem_id=f"{name}-weighted",
+        info="(hat:1.3) draws more of the hat, [hat] less. Words are scored as in the plain prompt.",
+    )  # fmt: skip
     return [negative, scheduler, files, weighted]
 
 
