@@ -54,7 +54,7 @@ def test_a_quantised_denoiser_makes_nearly_the_same_image_and_says_what_it_is(sm
     assert not quantize.has_plain_weights(small.denoiser) and quantize.has_plain_weights(whole.denoiser)
     assert torch.equal(small.encode(PROMPTS).hidden, whole.encode(PROMPTS).hidden)
     assert small.dtype == whole.dtype == torch.float32
-    assert small.fingerprint == f"{whole.fingerprint} {small.weights}"
+    assert small.revision == f"{whole.revision}+{small.weights}" and small.fingerprint != whole.fingerprint
     result, expected = image(small), image(whole)
     assert 0 < (result - expected).norm() < 0.3 * expected.norm()
     assert small.decode(result).shape == (2, 64, 64, 3)
@@ -120,9 +120,12 @@ def test_a_gguf_file_takes_the_place_of_the_denoisers_weights(folder, whole, tmp
     monkeypatch.setattr(quantize, "_installed", lambda module: True)
     monkeypatch.setattr(quantize, "_gguf", lambda dtype: dtype)
     monkeypatch.setattr(type(whole.denoiser), "from_single_file", classmethod(from_single_file))
-    diffuser = Diffuser.load(folder, quantize=str(tmp_path / "unet.gguf"))
-    assert calls == [(str(tmp_path / "unet.gguf"), "unet", torch.float32)]
-    assert diffuser.denoiser is whole.denoiser and diffuser.fingerprint.endswith(" unet.gguf")
+    file = tmp_path / "unet.gguf"
+    diffuser = Diffuser.load(folder, quantize=str(file))
+    assert calls == [(str(file), "unet", torch.float32)]
+    assert diffuser.denoiser is whole.denoiser and diffuser.revision.startswith(f"{whole.revision}+")
+    file.write_bytes(b"others")
+    assert Diffuser.load(folder, quantize=str(file)).revision != diffuser.revision
 
 
 # ---- other settings of loading
