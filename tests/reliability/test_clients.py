@@ -15,8 +15,8 @@ from tests.browser.conftest import serving
 from tests.reliability import big_store, clients
 from tests.visitors import Person, Visitor
 
-ASKED = ["a red circle", "7", 1, tiny.STEPS, 4, "projected"]
-SLOW = ["a red circle", "7", 1, 15, 4, "projected"]  # than it is asked for
+ASKED = ["a red circle", "7", 1, tiny.STEPS, 4, "projected", None, None, "", False]
+SLOW = ["a red circle", "7", 1, 15, 4, "projected", None, None, "", False]  # than it is asked for
 
 
 @pytest.fixture(scope="module")

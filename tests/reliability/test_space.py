@@ -20,7 +20,7 @@ from studio.pages.quality.gold import NOT_YOURS
 from tests.browser.conftest import ROOT, STARTING, run_app, serving, start_app, stop_app
 from tests.visitors import OAUTH, SPACE, Visitor
 
-PAIR = ["a red circle above a blue square", "7", 1, 4, 4, "projected"]
+PAIR = ["a red circle above a blue square", "7", 1, 4, 4, "projected", None, None, "", False]
 APP = f"exec {shlex.quote(sys.executable)} app.py"
 
 

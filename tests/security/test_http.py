@@ -13,7 +13,7 @@ import pytest
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
-GOOD = ["a red circle", "7", 1, tiny.STEPS, 4, "projected"]
+GOOD = ["a red circle", "7", 1, tiny.STEPS, 4, "projected", None, None, "", False]
 UPLOADED = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
 HOSTILE = [
     math.nan,

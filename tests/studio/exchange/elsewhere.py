@@ -34,7 +34,7 @@ for language, text in re.findall(r"^```(\w+)\n(.*?)^```", card, re.MULTILINE | r
 made["card"] = []
 for text in blocks["python"]:
     names = {}
-    exec(text.replace('"noise"', repr(FOLDER)), names)  # noqa: S102
+    exec(text.replace('"./noise"', repr(FOLDER)), names)  # noqa: S102
     made["card"].append(names["image"].size)
 
 classic = DiffusionPipeline.from_pretrained(BACKBONE)

@@ -23,7 +23,8 @@ from PIL import Image
 from core import checkpoint
 from core.backbone import Backbone
 from core.diffusion import Diffuser
-from core.guidance import SCALES, Guided
+from core.guidance import Guided
+from core.guiders import GUIDERS
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.noise import draw
@@ -150,7 +151,7 @@ def guiders(diffuser: Diffuser) -> list[str]:
     text, noise = diffuser.encode(["a red circle", "a blue star"]), draw([3, 4], diffuser.latent_shape())
     guidance = diffuser.default_guidance or 3.0
     plain, working = diffuser.sample(text, noise, 3, guidance), []
-    for kind in [kind for kind in SCALES if kind != "cfg"]:
+    for kind in [kind for kind in GUIDERS if kind != "cfg"]:
         try:
             latents = Guided(diffuser, kind).sample(text, noise, 3, guidance)
         except ValueError:
