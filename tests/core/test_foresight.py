@@ -69,7 +69,7 @@ def test_flow_matching_goes_from_the_noise_along_what_is_predicted(scheduler):
 def test_epsilon_prediction_at_zero_signal_is_refused():
     def check(kind):
         made = DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type=kind)
-        check_first_step(SimpleNamespace(pipe=SimpleNamespace(scheduler=made), default_steps=20, name="tiny"))
+        check_first_step(SimpleNamespace(scheduler=made, default_steps=20, name="tiny"))
 
     with pytest.raises(ValueError, match="foresight_steps=0"):
         check("epsilon")
