@@ -158,6 +158,13 @@ class Guided:
     def _classic(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         classic = self.with_pipe(self._pag_pipeline())
         classic.pipe.set_progress_bar_config(disable=True)
+        if (
+            self.embedded
+        ):  # the pipeline embeds the guidance once an item, and the perturbed pass makes two of each
+            embed = classic.pipe.get_guidance_scale_embedding
+            classic.pipe.get_guidance_scale_embedding = lambda w, *args, **options: embed(
+                w[:1], *args, **options
+            )
         processors = dict(self.denoiser.attn_processors)
         try:
             return classic._denoise(inputs | {"pag_scale": self.guider_scale}, guidance, after)

@@ -247,3 +247,12 @@ def test_a_kind_whose_package_is_missing_says_what_to_install(diffusers, monkeyp
     monkeypatch.setattr("core.guidance.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install kornia"):
         Guided(diffusers["sdxl"], "fdg").check(4.0)
+
+
+def test_pag_works_on_several_items_where_guidance_is_an_input_of_the_network():
+    lcm = Diffuser(backbones.build("lcm"))
+    text, noise = lcm.encode(["a red circle", "a blue star"]), draw([3, 4], lcm.latent_shape())
+    both = Guided(lcm, "pag").sample(text, noise, 2, 8.0, seeds=[3, 4])
+    alone = Guided(lcm, "pag").sample(text.take([1]), noise[1:], 2, 8.0, seeds=[4])
+    assert torch.allclose(both[1:], alone, atol=1e-3)
+    assert not torch.allclose(both, lcm.sample(text, noise, 2, 8.0, seeds=[3, 4]), atol=1e-3)
