@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from core.families import Family, ModelError, Reading, Sampling, family_of, relative_of
+from core.families import Family, ModelError, Reading, Sampling, family_of, relative_of, token_mask
 from core.loading import load_pipeline, upcast
 from core.noise import Shape, check_seeds, third
 from core.progress import Stop, Stopped
@@ -247,7 +247,8 @@ class Diffuser:
         length = states["hidden"].shape[1]
         readings = [self.family.reading(self.pipe, prompt) for prompt in prompts]
         if states.get("mask") is None:
-            states["mask"] = self._mask(readings, length)
+            tokenizers = [self._tokenizer(name) for name in self.family.tokenizers]
+            states["mask"] = token_mask(tokenizers, [reading.text for reading in readings], length)
         mask = states["mask"].bool().cpu()
         word_lists = [units(prompt) for prompt in prompts]
         table = torch.zeros(len(prompts), max(1, *map(len, word_lists)), length)
@@ -311,20 +312,6 @@ class Diffuser:
             if mask in states and states[mask] is None:  # all tokens are real
                 states[mask] = torch.ones(states[of].shape[:2], dtype=torch.bool)
         return states
-
-    def _mask(self, readings: Sequence[Reading], length: int) -> Tensor:
-        """(B, length) bool: True at the real tokens of each tokenizer's stretch of the hidden states."""
-        masks, remaining, texts = [], length, [reading.text for reading in readings]
-        for at, name in enumerate(self.family.tokenizers, 1):
-            tokenizer, last = self._tokenizer(name), at == len(self.family.tokenizers)
-            stretch = remaining if last or tokenizer is None else min(remaining, tokenizer.model_max_length)
-            remaining -= stretch
-            if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
-                masks.append(torch.zeros(len(texts), stretch, dtype=torch.bool))
-                continue
-            window = {"padding": "max_length", "max_length": stretch, "truncation": True}
-            masks.append(tokenizer(texts, return_tensors="pt", **window)["attention_mask"].bool())
-        return torch.cat(masks, 1)
 
     def locate(self, name: str, reading: Reading, words: Sequence[Word], real: Tensor) -> list[Located]:
         """Positions of words of a prompt in a tokenizer's stretch of the hidden states, of which `real` (L,) is the mask: the

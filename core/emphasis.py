@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from core.families import stretches
 from core.words import Word
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ def token_weights(diffuser: Diffuser, prompts: Sequence[str], mask: Tensor) -> T
             text += piece
         words, start = [word for word, _ in parts], 0
         names, reading = diffuser.family.tokenizers, diffuser.family.reading(diffuser.pipe, text)
-        for at, name in enumerate(names, 1):  # the stretches of the hidden states, one a tokenizer
-            tokenizer, left = getattr(diffuser.pipe, name), len(real) - start
-            size = left if at == len(names) or tokenizer is None else min(left, tokenizer.model_max_length)
+        tokenizers = [getattr(diffuser.pipe, name) for name in names]
+        sizes = stretches(tokenizers, len(real))
+        for name, tokenizer, size in zip(names, tokenizers, sizes, strict=True):
             stretch = real[start : start + size]
             places = diffuser.locate(name, reading, words, stretch) if tokenizer is not None else []
             for place, (_, weight) in zip(places, parts, strict=False):

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -128,6 +129,28 @@ def _inside(render: Callable[[str], str], prompt: str) -> Reading:
     mark, text = "\ue000", render(prompt)
     start = render(mark).index(mark)
     return Reading(text, start if text.startswith(prompt, start) else max(0, text.find(prompt)))
+
+
+def stretches(tokenizers: Sequence[Any], length: int) -> list[int]:
+    """Sizes of the tokenizers' stretches of hidden states of a length: each its window, the last and an omitted one (None)
+    what is left."""
+    sizes: list[int] = []
+    for tokenizer in tokenizers[:-1]:
+        left = length - sum(sizes)
+        sizes.append(left if tokenizer is None else min(left, tokenizer.model_max_length))
+    return [*sizes, length - sum(sizes)]
+
+
+def token_mask(tokenizers: Sequence[Any], texts: Sequence[str], length: int) -> Tensor:
+    """(B, length) bool: True at the real tokens of each tokenizer's stretch of the hidden states."""
+    masks = []
+    for tokenizer, size in zip(tokenizers, stretches(tokenizers, length), strict=True):
+        if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
+            masks.append(torch.zeros(len(texts), size, dtype=torch.bool))
+            continue
+        window = {"padding": "max_length", "max_length": size, "truncation": True}
+        masks.append(tokenizer(list(texts), return_tensors="pt", **window)["attention_mask"].bool())
+    return torch.cat(masks, 1)
 
 
 def _leading(prompt: str) -> int:

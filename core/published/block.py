@@ -9,8 +9,9 @@ from diffusers.modular_pipelines import ModularPipelineBlocks
 from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
 from torch import Tensor
 
+from core.families import token_mask
 from core.noise import generators
-from core.published.drawing import projected_noise, prompts_of, token_mask
+from core.published.drawing import projected_noise, prompts_of
 
 
 class ProjectionStep(ModularPipelineBlocks):
@@ -66,7 +67,8 @@ class ProjectionStep(ModularPipelineBlocks):
             hidden, prompts = getattr(values, self.hidden), prompts_of(values.prompt)
             if self.mask:
                 return hidden, getattr(values, self.mask)
-            return hidden, token_mask(components, self.tokenizers, prompts, hidden.shape[1])
+            tokenizers = [getattr(components, name) for name in self.tokenizers]
+            return hidden, token_mask(tokenizers, prompts, hidden.shape[1])
 
         scale, device = components.vae_scale_factor, components._execution_device
         height, width = values.height or components.default_height, values.width or components.default_width

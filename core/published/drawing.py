@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -45,19 +45,3 @@ def prompts_of(prompt: str | list[str] | None) -> list[str]:
             "or set projection_strength to 0."
         )
     return [prompt] if isinstance(prompt, str) else list(prompt)
-
-
-def token_mask(pipe: Any, names: Sequence[str], prompts: Sequence[str], length: int) -> Tensor:
-    """(B, length) bool: True at the real tokens of each tokenizer's stretch of the hidden states, as `Diffuser.encode` has it.
-    names: of the pipeline's tokenizers, in the order of their stretches."""
-    masks, remaining = [], length
-    for at, name in enumerate(names, 1):
-        tokenizer, last = getattr(pipe, name), at == len(names)
-        stretch = remaining if last or tokenizer is None else min(remaining, tokenizer.model_max_length)
-        remaining -= stretch
-        if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
-            masks.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))
-            continue
-        window = {"padding": "max_length", "max_length": stretch, "truncation": True}
-        masks.append(tokenizer(list(prompts), return_tensors="pt", **window)["attention_mask"].bool())
-    return torch.cat(masks, 1)

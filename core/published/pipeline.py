@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from core.families import token_mask
 from core.networks.projector import NoiseProjector
 from core.noise import check_strength, generators
-from core.published.drawing import projected_noise, prompts_of, token_mask
+from core.published.drawing import projected_noise, prompts_of
 
 
 class Projecting:
@@ -69,5 +70,6 @@ class Projecting:
         prompts, states = prompts_of(self._prompt), dict(zip(self.encoded, self._states, strict=False))
         hidden, mask = states["hidden"], states.get("mask")
         if mask is None:
-            mask = token_mask(self, self.tokenizers, prompts, hidden.shape[1])
+            tokenizers = [getattr(self, name) for name in self.tokenizers]
+            mask = token_mask(tokenizers, prompts, hidden.shape[1])
         return hidden, mask

@@ -255,7 +255,7 @@ def test_what_cannot_be_published_is_a_sentence_and_leaves_nothing(studio, run, 
     [
         (
             "token_mask",
-            lambda pipe, names, prompts, length: torch.ones(len(prompts), length).bool(),
+            lambda tokenizers, texts, length: torch.ones(len(texts), length).bool(),
             "latents differ",
         ),
         ("prompts_of", lambda prompt: 1 / 0, "ZeroDivisionError"),
