@@ -12,6 +12,26 @@ from tests.studio.components import report_example as example
 
 HOSTILE = "<img src=x onerror=window.hacked=1>${window.hacked=2}{{window.hacked}}"
 
+# What buttons are answered comes by a stream, what the clock asks for by itself: either may overtake the other. While
+# `holding`, nothing of a stream arrives, also of one that was open before.
+HELD = """
+const plain = window.fetch;
+window.fetch = async (...asked) => {
+    const answer = await plain(...asked);
+    if (!String(asked[0]?.url ?? asked[0]).includes("/queue/data")) return answer;
+    const held = new TransformStream({
+        async transform(chunk, out) {
+            while (window.holding) {
+                window.late = true;
+                await new Promise((next) => setTimeout(next, 50));
+            }
+            out.enqueue(chunk);
+        },
+    });
+    return new Response(answer.body.pipeThrough(held), { status: answer.status, headers: answer.headers });
+};
+"""
+
 
 def keep(app, report: dict) -> str:
     """A finished run with this report, as an experiment leaves it; the run's id."""
@@ -75,6 +95,7 @@ def test_an_experiment_goes_on_through_a_reload_and_is_stopped_whatever_answer_c
     page.locator("#start-experiment:not([disabled])").click()
     state(page, "running")
     page.locator("#experiment-progress", has_text=re.compile(r"\d+ of \d+")).wait_for()
+    page.add_init_script(HELD)
     page.reload()
     tab(page, "Train")
     page.locator("#train-elsewhere", has_text="An experiment is on").wait_for()
@@ -82,21 +103,7 @@ def test_an_experiment_goes_on_through_a_reload_and_is_stopped_whatever_answer_c
     tab(page, "Diagnose")
     state(page, "running")
     assert page.locator("#start-experiment").is_disabled()
-    # What buttons are answered comes by a stream, what the clock asks for by itself: either may overtake the other.
-    page.evaluate(
-        """() => {
-            const plain = window.fetch;
-            window.holding = true;
-            window.fetch = async (...asked) => {
-                const answer = await plain(...asked);
-                if (String(asked[0]?.url ?? asked[0]).includes("/queue/data")) {
-                    while (window.holding) await new Promise((next) => setTimeout(next, 50));
-                    window.late = true;
-                }
-                return answer;
-            };
-        }"""
-    )
+    page.evaluate("window.holding = true")
     page.locator("#stop-experiment").click()
     state(page, "stopped")
     page.locator("#resume-experiment").wait_for()
