@@ -21,9 +21,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from core.families import Family, ModelError, Reading, Sampling, family_of, relative_of, token_mask
+from core.families import (
+    Family,
+    ModelError,
+    Reading,
+    Sampling,
+    family_of,
+    filled,
+    latent_shape,
+    relative_of,
+    text_of,
+    tokenizer_of,
+)
 from core.loading import load_pipeline, upcast
 from core.noise import Shape, check_seeds, third
 from core.progress import Stop, Stopped
@@ -121,9 +131,9 @@ class Diffuser:
                     component.requires_grad_(False).eval()
         self._linear: Tensor | None = None
         config = self.denoiser.config
-        vae, fold, scale = pipe.vae.config, self.family.fold, int(pipe.vae_scale_factor)
-        self.channels = int(vae.get("latent_channels") or vae["z_dim"]) * fold**2  # C
-        self.scale = scale * fold  # pixels a latent position
+        scale = int(pipe.vae_scale_factor)
+        self.channels = latent_shape(self.family, pipe, 0, 0)[0]  # C
+        self.scale = scale * self.family.fold  # pixels a latent position
         self.text_width = int(config[self.family.text_width])  # D of the hidden states that `encode` returns
         side = config.get(self.family.side) or getattr(
             pipe, "default_sample_size", self.family.pixels // scale
@@ -202,13 +212,7 @@ class Diffuser:
     def tokenizers(self) -> list[Any]:
         """The tokenizers, in the order of their text encoders; of a processor, its tokenizer."""
         names = [name for name in self.pipe.components if name.startswith("tokenizer")]
-        return [tokenizer for name in names if (tokenizer := self._tokenizer(name))]
-
-    def _tokenizer(self, name: str) -> Any:
-        component = getattr(self.pipe, name)
-        return (
-            component.tokenizer if hasattr(component, "image_processor") else component
-        )  # a processor has one
+        return [tokenizer for name in names if (tokenizer := tokenizer_of(self.pipe, name))]
 
     @property
     def default_steps(self) -> int:
@@ -235,7 +239,7 @@ class Diffuser:
             raise ValueError(
                 f"The image size {height}x{width} is not a multiple of {step}: take {near[0]}x{near[1]}, for example."
             )
-        return self.channels, height // self.scale, width // self.scale
+        return latent_shape(self.family, self.pipe, height, width)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: str = "") -> Text:
@@ -244,12 +248,8 @@ class Diffuser:
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
         states = self._states(prompts, negative)
-        length = states["hidden"].shape[1]
+        length, mask = states["hidden"].shape[1], states["mask"].cpu()
         readings = [self.family.reading(self.pipe, prompt) for prompt in prompts]
-        if states.get("mask") is None:
-            tokenizers = [self._tokenizer(name) for name in self.family.tokenizers]
-            states["mask"] = token_mask(tokenizers, [reading.text for reading in readings], length)
-        mask = states["mask"].bool().cpu()
         word_lists = [units(prompt) for prompt in prompts]
         table = torch.zeros(len(prompts), max(1, *map(len, word_lists)), length)
         located = []
@@ -298,7 +298,10 @@ class Diffuser:
             values = self.pipe.encode_prompt(prompt=list(texts), **options)
             states = dict(zip(family.encoded, values, strict=False))
             states.pop("", None)
-            return _filled(states) if family.ragged else states
+            if family.ragged:
+                states["negative"], states["negative_mask"] = filled(states["negative"])
+            states["hidden"], states["mask"] = text_of(family, self.pipe, texts, states)
+            return states
 
         states = call(prompts)
         missing = [
@@ -308,9 +311,6 @@ class Diffuser:
             second = {"negative": "hidden", "negative_mask": "mask", "negative_pooled": "pooled"}
             other = call([negative] * len(prompts))
             states |= {field: other[second[field]] for field in missing}
-        for mask, of in (("mask", "hidden"), ("negative_mask", "negative")):
-            if mask in states and states[mask] is None:  # all tokens are real
-                states[mask] = torch.ones(states[of].shape[:2], dtype=torch.bool)
         return states
 
     def locate(self, name: str, reading: Reading, words: Sequence[Word], real: Tensor) -> list[Located]:
@@ -320,7 +320,7 @@ class Diffuser:
             replace(word, start=word.start + reading.start, end=word.end + reading.start) for word in words
         ]
         window = len(real) + reading.dropped
-        places = locate(self._tokenizer(name), reading.text, shifted, window)
+        places = locate(tokenizer_of(self.pipe, name), reading.text, shifted, window)
         positions = real.nonzero().flatten().tolist()
 
         def moved(tokens: tuple[int, ...]) -> tuple[int, ...]:
@@ -515,18 +515,8 @@ def _enlarged(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
     return F.pad(tensor, padding[::-1]) if any(padding) else tensor
 
 
-def _filled(states: dict[str, Any]) -> dict[str, Tensor]:
-    """Lists of ragged tensors (L, D) as padded ones (B, L, D), with their masks (B, L)."""
-    padded = {}
-    for name, mask in (("hidden", "mask"), ("negative", "negative_mask")):
-        padded[name] = pad_sequence(states[name], batch_first=True)
-        lengths = torch.tensor([len(row) for row in states[name]])
-        padded[mask] = torch.arange(padded[name].shape[1]) < lengths[:, None]
-    return padded
-
-
 def _unfilled(states: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `_filled`; None for negatives that are not kept."""
+    """The inverse of `core.families.filled`, by the fields of Text; None for negatives that are not kept."""
 
     def rows(tensor: Tensor | None, mask: Tensor | None) -> list[Tensor] | None:
         if tensor is None or mask is None:

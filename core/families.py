@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 class ModelError(ValueError):
@@ -108,10 +110,10 @@ def chat(thinking: bool) -> Callable[[Any, str], Reading]:
 
 
 def system_chat(pipe: Any, prompt: str) -> Reading:
-    """FLUX.2: as the message of a chat, after the pipeline's system message."""
+    """FLUX.2: as the message of a chat, after the system message."""
 
     def render(content: str) -> str:
-        messages = [("system", pipe.system_message), ("user", content.replace("[IMG]", ""))]
+        messages = [("system", SYSTEM_MESSAGE), ("user", content.replace("[IMG]", ""))]
         turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in messages]
         return pipe.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
 
@@ -153,6 +155,35 @@ def token_mask(tokenizers: Sequence[Any], texts: Sequence[str], length: int) -> 
     return torch.cat(masks, 1)
 
 
+def tokenizer_of(pipe: Any, name: str) -> Any:
+    """A tokenizer of a pipeline by its name; of a processor, its tokenizer."""
+    component = getattr(pipe, name)
+    return component.tokenizer if hasattr(component, "image_processor") else component
+
+
+def filled(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Ragged hidden states, each (L, D), as padded ones (B, L, D), and their mask (B, L)."""
+    padded = pad_sequence(list(rows), batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+
+
+def text_of(
+    family: Family, pipe: Any, prompts: Sequence[str], states: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Hidden states (B, L, D) and the mask (B, L) of their real tokens, of what `encode_prompt` returned for prompts (by the
+    fields of core.diffusion.Text). The mask is the tokenizers' where it returns none; one that is None: all are real."""
+    if family.ragged:
+        return filled(states["hidden"])
+    hidden = states["hidden"]
+    if "mask" not in states:
+        tokenizers = [tokenizer_of(pipe, name) for name in family.tokenizers]
+        texts = [family.reading(pipe, prompt).text for prompt in prompts]
+        return hidden, token_mask(tokenizers, texts, hidden.shape[1])
+    mask = states["mask"]
+    return hidden, torch.ones(hidden.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+
+
 def _leading(prompt: str) -> int:
     return len(prompt) - len(prompt.lstrip())
 
@@ -182,6 +213,14 @@ def from_patches(latents: Tensor, size: tuple[int, int]) -> Tensor:
 def from_sequence(latents: Tensor, size: tuple[int, int]) -> Tensor:
     """A sequence (B, H W, C) -> (B, C, H, W)."""
     return latents.transpose(1, 2).unflatten(2, size)
+
+
+def latent_shape(family: Family, pipe: Any, height: int, width: int) -> tuple[int, int, int]:
+    """(C, H, W) of the noise of an image of a size in pixels; what does not fill a patch of the denoiser is cut off."""
+    vae, patch = pipe.vae.config, family.patch
+    channels = int(vae.get("latent_channels") or vae["z_dim"]) * family.fold**2
+    unit = int(pipe.vae_scale_factor) * family.fold * patch  # pixels
+    return channels, int(height) // unit * patch, int(width) // unit * patch
 
 
 # ---- more arguments of the call ------------------------------------------------------------------------------------

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from diffusers.modular_pipelines import ModularPipelineBlocks
 from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
+from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from torch import Tensor
 
-from core.families import token_mask
+from core.families import Family, latent_shape, text_of
 from core.noise import generators
 from core.published.drawing import projected_noise, prompts_of
 
 
 class ProjectionStep(ModularPipelineBlocks):
     """Draws and projects the initial noise of a modular pipeline, before its latents are prepared; given latents are kept.
+    family: the description of the backbone, whose arguments of a call are the names of the text in the pipeline's state."""
 
-    hidden, mask: names of the text's hidden states and their mask in the pipeline's state; "" for a mask that the pipeline
-    does not make: then it is that of its tokenizers.
-    """
-
-    hidden = "prompt_embeds"
-    mask = ""
-    tokenizers: tuple[str, ...] = ("tokenizer",)
+    family: Family
 
     @property
     def description(self) -> str:
@@ -37,9 +34,9 @@ class ProjectionStep(ModularPipelineBlocks):
     def inputs(self) -> list[InputParam]:
         strength = "of the projection, from 0 (off) to 1"
         seed = "a whole number, or one for each image, in place of a generator"
-        text = [name for name in ("prompt", self.hidden, self.mask) if name]
         return [
-            *(InputParam(name) for name in text),
+            InputParam("prompt"),
+            *(InputParam(name) for name in self.text.values()),
             InputParam("batch_size"),
             InputParam("num_images_per_prompt", default=1),
             InputParam("height"),
@@ -50,6 +47,11 @@ class ProjectionStep(ModularPipelineBlocks):
             InputParam("seed", description=seed),
             InputParam("projection_strength", default=1.0, description=strength),
         ]
+
+    @property
+    def text(self) -> dict[str, str]:
+        """Names in the pipeline's state: of the hidden states and, where the pipeline makes one, of their mask."""
+        return {field: name for field, name in self.family.arguments if field in ("hidden", "mask")}
 
     @property
     def intermediate_outputs(self) -> list[OutputParam]:
@@ -64,28 +66,31 @@ class ProjectionStep(ModularPipelineBlocks):
             values.generator = generators(values.seed)
 
         def text() -> tuple[Tensor, Tensor]:
-            hidden, prompts = getattr(values, self.hidden), prompts_of(values.prompt)
-            if self.mask:
-                return hidden, getattr(values, self.mask)
-            tokenizers = [getattr(components, name) for name in self.tokenizers]
-            return hidden, token_mask(tokenizers, prompts, hidden.shape[1])
+            states = {field: getattr(values, name) for field, name in self.text.items()}
+            return text_of(self.family, components, prompts_of(values.prompt), states)
 
-        scale, device = components.vae_scale_factor, components._execution_device
         height, width = values.height or components.default_height, values.width or components.default_width
         count = values.batch_size * values.num_images_per_prompt
-        shape = (count, components.vae.config.latent_channels, height // scale, width // scale)
-        latents = projected_noise(
-            components.projector, shape, values.generator, text, values.projection_strength, device
-        )
-        values.latents = latents.to(values.dtype or latents.dtype)
+        noise = projected_noise(
+            components.projector, (count, *latent_shape(self.family, components, height, width)), values.generator,
+            text, values.projection_strength, components._execution_device,
+        )  # fmt: skip
+        kept = noise.dtype if self.family.draw_float32 else values.dtype or noise.dtype
+        values.latents = self.family.pack(noise.to(kept))
         self.set_block_state(state, values)
         return components, state
 
 
 def insert(blocks: Any, step: ProjectionStep) -> int:
     """Insert a step before each preparation of latents from noise alone, at any depth; how many there are. Latents that
-    begin with an image (img2img, inpainting) are left as they are."""
-    inner, count = blocks.sub_blocks, 0
+    begin with an image (img2img, inpainting) are left as they are.
+
+    The modular FLUX.2 has a system message of its own: it gets that of the pipeline, with which the projector was trained.
+    """
+    inner = blocks.sub_blocks = copy.deepcopy(blocks.sub_blocks)  # diffusers shares some between pipelines
+    count = 0
+    if hasattr(blocks, "DEFAULT_SYSTEM_MESSAGE"):
+        blocks.DEFAULT_SYSTEM_MESSAGE = SYSTEM_MESSAGE
     if "prepare_latents" in inner:
         read = {one.name for one in inner["prepare_latents"].inputs}
         if "image_latents" not in read:

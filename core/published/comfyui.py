@@ -45,19 +45,14 @@ class ProjectedNoise:
 
 
 def drawn(samples: Tensor, seed: int, index: Any = None) -> Tensor:
-    """The noise that ComfyUI draws for latents (B, C, H, W), also bit for bit: all of the batch at once, or, for items of a
-    larger batch, item by item up to the last. The global generator is left as ComfyUI leaves it."""
-    generator = torch.manual_seed(seed)
-    kind: dict[str, Any] = {
-        "dtype": samples.dtype,
-        "layout": samples.layout,
-        "device": "cpu",
-        "generator": generator,
-    }
+    """The noise that ComfyUI draws for latents (B, C, H, W), also bit for bit: in float32, all of the batch at once, or, for
+    items of a larger batch, item by item up to the last. The global generator is left as ComfyUI leaves it."""
+    kind: dict[str, Any] = {"layout": samples.layout, "device": "cpu", "generator": torch.manual_seed(seed)}
     if index is None:
-        return torch.randn(samples.shape, **kind)
-    items = [torch.randn((1, *samples.shape[1:]), **kind) for _ in range(max(index) + 1)]
-    return torch.cat([items[place] for place in index])
+        return torch.randn(samples.shape, dtype=torch.float32, **kind).to(samples.dtype)
+    shape = (1, *samples.shape[1:])
+    items = [torch.randn(shape, dtype=torch.float32, **kind) for _ in range(max(index) + 1)]
+    return torch.cat([items[place] for place in index]).to(samples.dtype)
 
 
 def read(clip: Any, text: str) -> tuple[Tensor, Tensor]:

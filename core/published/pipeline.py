@@ -7,21 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
-from core.families import token_mask
+from core.families import Family, latent_shape, text_of
 from core.networks.projector import NoiseProjector
 from core.noise import check_strength, generators
 from core.published.drawing import projected_noise, prompts_of
 
 
 class Projecting:
-    """A base of pipelines, before a diffusers class: class Projected(Projecting, StableDiffusionXLPipeline).
+    """A base of pipelines, before a diffusers class: class Projected(Projecting, StableDiffusionXLPipeline). family: its
+    description."""
 
-    encoded: the values that the pipeline's `encode_prompt` returns, in order; tokenizers: their names, for the mask where
-    it returns none.
-    """
-
-    encoded: tuple[str, ...] = ("hidden",)
-    tokenizers: tuple[str, ...] = ("tokenizer",)
+    family: Family
     projector: NoiseProjector | None = None
     _prompt: Any = None
     _strength = 1.0
@@ -57,19 +53,14 @@ class Projecting:
         call.apply_defaults()
         given = call.arguments
         if given["latents"] is None:
-            pipe: Any = self
-            size = (int(given[side]) // pipe.vae_scale_factor for side in ("height", "width"))
-            shape = (given["batch_size"], pipe.vae.config.latent_channels, *size)
+            size = latent_shape(self.family, self, given["height"], given["width"])
             noise = projected_noise(
-                self.projector, shape, given["generator"], self._text, self._strength, given["device"]
-            )
-            given["latents"] = noise.to(given["dtype"])
+                self.projector, (given["batch_size"], *size), given["generator"], self._text, self._strength,
+                given["device"],
+            )  # fmt: skip
+            given["latents"] = self.family.pack(noise.to(given["dtype"]))
         return prepare(*call.args, **call.kwargs)
 
     def _text(self) -> tuple[Tensor, Tensor]:
-        prompts, states = prompts_of(self._prompt), dict(zip(self.encoded, self._states, strict=False))
-        hidden, mask = states["hidden"], states.get("mask")
-        if mask is None:
-            tokenizers = [getattr(self, name) for name in self.tokenizers]
-            mask = token_mask(tokenizers, prompts, hidden.shape[1])
-        return hidden, mask
+        states = dict(zip(self.family.encoded, self._states, strict=False))
+        return text_of(self.family, self, prompts_of(self._prompt), states)

@@ -4,7 +4,7 @@ projector/               the weights and their configuration, and the class that
 block.py                 diffusers' modular pipelines, with modular_config.json and modular_model_index.json; left out where
                          diffusers has no modular pipeline for the backbone's family
 pipeline.py              a custom pipeline of the backbone's own class
-comfyui/                 a node of ComfyUI
+comfyui/                 a node of ComfyUI; left out where a text encoder is no CLIP, as ComfyUI's give other hidden states
 README.md                the model card
 
 Each .py file holds all that it uses of `core` (`studio.exchange.flatten`): code from a repository may import libraries only.
@@ -21,16 +21,16 @@ import shutil
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from core import checkpoint
+from core import checkpoint, families
 from core.diffusion import Diffuser
-from core.families import same
+from core.guidance import takes_guider
 from core.loading import out_of_memory
 from studio.exchange.flatten import flatten
 from studio.exchange.transfer import check_repository, check_token, upload
@@ -167,24 +167,16 @@ def chosen(studio: Studio, name: str, run: str = "", backbone: str = "", licence
 def write(studio: Studio, published: Published, folder: Path) -> None:
     """Write all files into a new folder."""
     diffuser = studio.models.diffuser()
-    check_form(diffuser)
     if not gpu.apart():
         with studio.models.lock:
             check(diffuser, published.model)
     variant = studio.settings.variant if published.backbone == studio.settings.backbone else ""
-    modular = modular_files(diffuser, published, variant)
+    doors = modular_files(diffuser, published, variant) | node_files(diffuser)
     files = {
         "projector/modeling.py": code([NETWORK]),
         "pipeline.py": pipeline(diffuser),
-        **modular,
-        "comfyui/__init__.py": "from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS\n",
-        "comfyui/nodes.py": code(
-            [("core.published.comfyui", f"NODE_{name}_MAPPINGS") for name in ("CLASS", "DISPLAY_NAME")]
-        ),
-        "comfyui/requirements.txt": "diffusers>=0.42\n"
-        + "".join(f"{name}{version}\n" for name, version in REQUIREMENTS.items()),
-        "comfyui/README.md": NODE,
-        "README.md": model_card(studio, diffuser, published, bool(modular)),
+        **doors,
+        "README.md": model_card(studio, diffuser, published, doors),
     }
     for name in checkpoint.verify(published.folder)[
         "files"
@@ -198,22 +190,6 @@ def write(studio: Studio, published: Published, folder: Path) -> None:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-
-
-def check_form(diffuser: Diffuser) -> None:
-    """ValueError where the backbone's family has text or latents in a form that the published code does not know."""
-    family = diffuser.family
-    if (
-        family.pack is not same
-        or family.unpack is not same
-        or family.fold > 1
-        or family.frames
-        or family.ragged
-    ):
-        raise ValueError(
-            f"A projector for {family.name} cannot be published yet, as its pipeline takes noise or text in a form of its own. "
-            "Share the run's checkpoint instead, which its page offers as a download."
-        )
 
 
 class _Prepared(Exception):
@@ -233,9 +209,8 @@ def check(diffuser: Diffuser, projector: NoiseProjector) -> None:
         raise _Prepared(signature.bind(pipe, *args, **options).arguments["latents"])
 
     base = type(own.__name__, (own,), {"prepare_latents": prepare_latents})
-    family = {"encoded": diffuser.family.encoded, "tokenizers": diffuser.family.tokenizers}
     probe = copy.copy(diffuser.pipe)
-    probe.__class__ = type("Probe", (Projecting, base), family)
+    probe.__class__ = type("Probe", (Projecting, base), {"family": diffuser.family})
     probe.projector = projector
     made: Any = None
     reason = "its latents differ"
@@ -277,7 +252,7 @@ def pipeline(diffuser: Diffuser) -> str:
     """The file of the custom pipeline: a class of the backbone's own pipeline."""
     import diffusers
 
-    own, family = type(diffuser.pipe).__name__, diffuser.family
+    own = type(diffuser.pipe).__name__
     if getattr(diffusers, own, None) is not type(diffuser.pipe):
         raise ValueError(
             f"{own} is no pipeline of diffusers, which others have: publish from a backbone of one."
@@ -285,10 +260,15 @@ def pipeline(diffuser: Diffuser) -> str:
     end = (
         f"class ProjectedPipeline(Projecting, {own}):\n"
         f'    """{own} from projected noise."""\n\n'
-        f"    encoded = {family.encoded!r}\n"
-        f"    tokenizers = {family.tokenizers!r}"
+        f"    family = {described(diffuser)}"
     )
-    return code([("core.published.pipeline", "Projecting")], f"from diffusers import {own}", end)
+    roots = [("core.published.pipeline", "Projecting"), ("core.families", described(diffuser))]
+    return code(roots, f"from diffusers import {own}", end)
+
+
+def described(diffuser: Diffuser) -> str:
+    """The name of the description of the backbone's family in `core.families`."""
+    return next(name for name, value in vars(families).items() if value is diffuser.family)
 
 
 def modular_files(diffuser: Diffuser, published: Published, variant: str) -> dict[str, str]:
@@ -305,13 +285,10 @@ def modular_files(diffuser: Diffuser, published: Published, variant: str) -> dic
     pipe = made.init_pipeline()
     if not insert(made, ProjectionStep()):
         return {}
-    arguments, family = dict(diffuser.family.arguments), diffuser.family
     end = (
         "class Projection(ProjectionStep):\n"
         '    """The step for the text of this backbone."""\n\n'
-        f"    hidden = {arguments['hidden']!r}\n"
-        f"    mask = {arguments.get('mask', '')!r}\n"
-        f"    tokenizers = {family.tokenizers!r}\n\n\n"
+        f"    family = {described(diffuser)}\n\n\n"
         f"class ProjectedBlocks({blocks.__name__}):\n"
         f'    """{blocks.__name__} from projected noise."""\n\n'
         "    def __init__(self) -> None:\n"
@@ -319,6 +296,7 @@ def modular_files(diffuser: Diffuser, published: Published, variant: str) -> dic
         "        insert(self, Projection())"
     )
     roots = [("core.published.block", name) for name in ("ProjectionStep", "insert")]
+    roots.append(("core.families", described(diffuser)))
     version = {"_diffusers_version": diffusers.__version__}
     config = {
         "_class_name": "ProjectedBlocks", **version,
@@ -339,6 +317,22 @@ def modular_files(diffuser: Diffuser, published: Published, variant: str) -> dic
         "block.py": code(roots, from_blocks, end),
         "modular_config.json": as_json(config),
         "modular_model_index.json": as_json(index),
+    }
+
+
+def node_files(diffuser: Diffuser) -> dict[str, str]:
+    """The files of the node of ComfyUI, by name; {} where a text encoder is no CLIP: ComfyUI pads T5's text otherwise, and
+    has templates of its own for language models, so that a projector would get other hidden states than it was trained
+    with."""
+    if not all(type(encoder).__name__.startswith("CLIPText") for encoder in diffuser.text_encoders):
+        return {}
+    mappings = [("core.published.comfyui", f"NODE_{name}_MAPPINGS") for name in ("CLASS", "DISPLAY_NAME")]
+    libraries = {"diffusers": ">=0.42"} | REQUIREMENTS
+    return {
+        "comfyui/__init__.py": "from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS\n",
+        "comfyui/nodes.py": code(mappings),
+        "comfyui/requirements.txt": "".join(f"{name}{version}\n" for name, version in libraries.items()),
+        "comfyui/README.md": NODE,
     }
 
 
@@ -370,25 +364,25 @@ def as_json(content: dict[str, Any]) -> str:
 # ---- texts --------------------------------------------------------------------------------------------------------
 
 
-def model_card(studio: Studio, diffuser: Diffuser, published: Published, modular: bool) -> str:
-    """The README: the run's model card, with what it is for and the ways to use it, of which the code is tested."""
+def model_card(studio: Studio, diffuser: Diffuser, published: Published, doors: Collection[str]) -> str:
+    """The README: the run's model card, with what it is for and the ways to use it, of which the code is tested. doors: the
+    files of the modular repository and of the node."""
     heldout = studio.runs.heldout_of(published.run)
     sampling = studio.models.sampling()
     judged = (heldout or {}).get("sampling")  # of an earlier version or an import it may be anything
     if isinstance(judged, dict) and finite(judged.get("steps")) and finite(judged.get("guidance")):
         sampling = {"steps": int(judged["steps"]), "guidance": float(judged["guidance"])}
     extra = diffuser.family.extra(sampling["steps"])
-    settings = ", ".join(
-        [f"num_inference_steps={sampling['steps']}", *(f"{name}={value!r}" for name, value in extra.items())]
-    )
-    if diffuser.size != (diffuser.default_size, diffuser.default_size):
-        settings = "height={}, width={}, ".format(*diffuser.size) + settings
+    height, width = diffuser.size
+    call = {"height": height, "width": width, "num_inference_steps": sampling["steps"]} | extra
+    settings = ", ".join(f"{name}={value!r}" for name, value in call.items())
+    guidance = sampling["guidance"]
     use = [
         fits(diffuser, published, judged if isinstance(judged, dict) else {}),
         USE,
-        *([modular_use(published, settings, sampling["guidance"])] if modular else []),
-        pipeline_use(published, settings, sampling["guidance"], revision_of(diffuser, published)),
-        node_use(published),
+        *([modular_use(diffuser, published, settings, guidance)] if "block.py" in doors else []),
+        pipeline_use(diffuser, published, settings, guidance),
+        *([node_use(published)] if "comfyui/nodes.py" in doors else []),
     ]
     return card(published.run, heldout, published.backbone, use, published.licence)
 
@@ -425,28 +419,45 @@ USE = """## How to use it
 are. It needs `pip install \"diffusers>=0.42\" transformers accelerate \"einops>=0.8.1,<0.9\"`."""
 
 
-def modular_use(published: Published, settings: str, guidance: float) -> str:
+def negative(diffuser: Diffuser, guidance: float) -> str:
+    """The negative prompt of a pipeline's call with guidance, as some have no guidance without one: an empty one, where that
+    is what the pipeline takes for none."""
+    if guidance <= 1 or not diffuser.guided or "force_zeros_for_empty_prompt" in diffuser.pipe.config:
+        return ""
+    accepted = inspect.signature(diffuser.pipe.__call__).parameters
+    return ', negative_prompt=""' if "negative_prompt" in accepted else ""
+
+
+def modular_use(diffuser: Diffuser, published: Published, settings: str, guidance: float) -> str:
     """The modular repository in diffusers. Where nobody else can load the backbone by its name, its parts are handed over."""
-    own, load = "", ""
+    classes, load, family = ["ModularPipeline"], "", diffuser.family
     if not published.known:
-        own = "DiffusionPipeline, "
-        load = f"""
+        classes.append("DiffusionPipeline")
+        load += f"""
 backbone = DiffusionPipeline.from_pretrained("{published.backbone}")
 pipe.update_components(**backbone.components)"""
-    # 1 is a guider's scale for no guidance, which the other pipelines call 0 as well
+    if takes_guider(family.modular):
+        classes.append("ClassifierFreeGuidance")
+        # 1 is the scale of no guidance, which the other pipelines call 0 as well, where it is not the original formulation
+        original = ", use_original_formulation=True" if family.original_guidance else ""
+        scale = guidance if original else max(1.0, guidance)
+        load += f"""
+pipe.update_components(guider=ClassifierFreeGuidance(guidance_scale={scale:g}{original}))"""
+        settings += negative(diffuser, guidance)
+    else:
+        settings += f", guidance_scale={guidance:g}"
     return f"""### A modular pipeline of diffusers
 
 ```python
-from diffusers import ClassifierFreeGuidance, {own}ModularPipeline
+from diffusers import {", ".join(sorted(classes))}
 
 pipe = ModularPipeline.from_pretrained("{place(published)}", trust_remote_code=True)
 pipe.load_components(trust_remote_code=True){load}
-pipe.update_components(guider=ClassifierFreeGuidance(guidance_scale={max(1.0, guidance):g}))
 image = pipe(prompt="{PROMPT}", seed=7, {settings}, output="images")[0]
 ```
 
-Only what begins with noise is projected: with an image (img2img, inpainting) the noise is left as it is. To compute in
-16 bits, keep the projector in 32: `dtype={{"default": torch.float16, "projector": torch.float32}}`."""
+It was tested with text alone: with an image (img2img, inpainting), the noise is left as it is where the pipeline draws it
+together with the image's latents. To compute in 16 bits, keep the projector in 32: `dtype={{"default": torch.float16, "projector": torch.float32}}`."""
 
 
 def place(published: Published) -> str:
@@ -454,9 +465,12 @@ def place(published: Published) -> str:
     return published.name if "/" in published.name else f"./{published.name}"
 
 
-def pipeline_use(published: Published, settings: str, guidance: float, commit: str) -> str:
+def pipeline_use(diffuser: Diffuser, published: Published, settings: str, guidance: float) -> str:
     """The custom pipeline."""
+    commit = revision_of(diffuser, published)
     revision = f' revision="{commit}",' if commit else ""
+    settings += f", {diffuser.family.guidance}={guidance:g}"
+    settings += negative(diffuser, guidance)
     return f"""### A custom pipeline of diffusers
 
 ```python
@@ -466,11 +480,15 @@ pipe = DiffusionPipeline.from_pretrained(
     "{published.backbone}",{revision} custom_pipeline="{place(published)}", trust_remote_code=True
 )
 pipe.load_projector("{place(published)}")
-image = pipe("{PROMPT}", seed=7, {settings}, guidance_scale={guidance:g}).images[0]
+image = pipe("{PROMPT}", seed=7, {settings}).images[0]
 ```
 
 All else is the backbone's own pipeline: LoRA, schedulers, offloading. A sampler that draws noise at every step draws it
-from the seed too."""
+from the seed too.{MIXED if "mask" in diffuser.family.encoded else ""}"""
+
+
+MIXED = """ For several images of each of several prompts, repeat the prompts: with `num_images_per_prompt`, diffusers
+0.42 mixes the prompts' masks."""
 
 
 def node_use(published: Published) -> str:
@@ -508,7 +526,8 @@ Install: copy this folder to `ComfyUI/custom_nodes/noise-projection`, the folder
 ComfyUI draws a whole batch from one generator. So the first item is the noise of that seed in Noise Projection Studio,
 for a seed below 2^32, and the others are those of no seed. `batch_index` (*Latent From Batch*) is heeded.
 
-The projector computes on the CPU. Text encoders of another kind than CLIP, and latents of videos, are refused.
+The projector computes on the CPU. Text encoders of another kind than CLIP, and latents of videos, are refused. Noise is drawn in
+float32, as ComfyUI's newer versions draw it; an older one draws the noise of latents of 16 bits in 16 bits.
 
 Not tried: this node in a running ComfyUI, with its own CLIP. Its tests use stand-ins for CLIP and the sampler, since
 ComfyUI is under the GPL and this code is not. ComfyUI computes text encoders and samplers by code of its own, often in 16

@@ -1,8 +1,9 @@
 """Uses a published folder as somebody else does: run by `python -I` in another working directory, without this repository.
 
-    python -I elsewhere.py FOLDER BACKBONE GIVEN MADE
+    python -I elsewhere.py TASKS MADE
 
-FOLDER: what was published, which the card calls "noise". GIVEN: latents and settings of the test. MADE: what this writes.
+TASKS: of each family what was published (the card calls it "noise"), the backbone, and latents and settings of the test.
+MADE: what this writes.
 
 The CLIP and the sampler of ComfyUI are doubles: ComfyUI is under the GPL, and nothing of it is here. The double of CLIP
 has the two methods that the node calls, over the text encoders of a diffusers pipeline; the sampler is that pipeline. They
@@ -11,75 +12,167 @@ cannot show what ComfyUI's own text encoders and samplers compute.
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 from diffusers import ClassifierFreeGuidance, DiffusionPipeline, ModularPipeline
+from diffusers.utils import logging
 
-FOLDER, BACKBONE, GIVEN, MADE = sys.argv[1:]
-given, made = torch.load(GIVEN), {}
-PROMPT, GUIDANCE = given["prompt"], given["guidance"]
-CALL = {"num_inference_steps": given["steps"]}
-
+logging.disable_progress_bar()
+TASKS, MADE = sys.argv[1:]
 for name in ("core", "data", "studio"):
     assert importlib.util.find_spec(name) is None, f"{name} can be imported"
 
-card = (Path(FOLDER) / "README.md").read_text()
-blocks = dict.fromkeys(("python", "bash"), ())
-for language, text in re.findall(r"^```(\w+)\n(.*?)^```", card, re.MULTILINE | re.DOTALL):
-    blocks[language] += (text,)
 
-made["card"] = []
-for text in blocks["python"]:
-    names = {}
-    exec(text.replace('"./noise"', repr(FOLDER)), names)  # noqa: S102
-    made["card"].append(names["image"].size)
-
-classic = DiffusionPipeline.from_pretrained(BACKBONE)
-custom = DiffusionPipeline.from_pretrained(BACKBONE, custom_pipeline=FOLDER, trust_remote_code=True)
-custom.load_projector(FOLDER)
-options = {**CALL, "guidance_scale": GUIDANCE, "output_type": "np"}
+def each(options, prompt):
+    """Arguments of a call, with a negative prompt for each prompt of several."""
+    if isinstance(prompt, list) and "negative_prompt" in options:
+        return {**options, "negative_prompt": [options["negative_prompt"]] * len(prompt)}
+    return options
 
 
-def image(pipe, *prompt, **more):
-    return torch.from_numpy(pipe(*prompt, **{**options, **more}).images)
+class Made(dict):
+    """What one published folder made, by name."""
 
+    def __init__(self, folder, backbone, given):
+        super().__init__(card=[])
+        self.folder, self.given, self.prompt = folder, given, given["prompt"]
+        self.call = {"num_inference_steps": given["steps"], "output_type": "np", "height": 64, "width": 64}
+        Path("noise").unlink(missing_ok=True)
+        Path("noise").symlink_to(folder)
+        self.examples()
+        self.classic = DiffusionPipeline.from_pretrained(backbone)
+        self.custom(backbone)
+        if (Path(folder) / "modular_config.json").is_file():
+            self.modular()
+        if (Path(folder) / "comfyui").is_dir():
+            self.node()
 
-made["latents="] = image(classic, PROMPT, latents=given["latents"])
-made["custom"] = image(custom, PROMPT, seed=7)
-made["custom, generator"] = image(custom, PROMPT, generator=torch.Generator().manual_seed(7))
-made["custom, half"] = image(custom, PROMPT, seed=7, projection_strength=0.5)
-made["custom, off"] = image(custom, PROMPT, seed=7, projection_strength=0)
-made["plain"] = image(classic, PROMPT, generator=torch.Generator().manual_seed(7))
-several = [PROMPT, "a star"]
-made["custom, several"] = image(custom, several, seed=[7, 8, 9, 10], num_images_per_prompt=2)
-made["given latents"] = image(custom, PROMPT, latents=given["latents"])
-try:
-    custom(
-        prompt_embeds=classic.encode_prompt(
-            PROMPT, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
-        )[0],
-        **given["embeds"],
-    )
-except ValueError as error:
-    made["embeds"] = str(error)
+    def examples(self):
+        """The examples of the card, as they stand."""
+        self.commands = []
+        card = (Path(self.folder) / "README.md").read_text()
+        for language, text in re.findall(r"^```(\w+)\n(.*?)^```", card, re.MULTILINE | re.DOTALL):
+            if language == "python":
+                names = {}
+                exec(text.replace('"./noise"', repr(self.folder)), names)  # noqa: S102
+                self["card"].append(names["image"].size)
+            elif language == "bash":
+                self.commands.append(text)
 
-if (Path(FOLDER) / "modular_config.json").is_file():
-    modular = ModularPipeline.from_pretrained(FOLDER, trust_remote_code=True)
-    modular.load_components(trust_remote_code=True)
-    modular.update_components(guider=ClassifierFreeGuidance(guidance_scale=GUIDANCE))
-    call = {**CALL, "output_type": "np", "output": "images"}
-    for name, more in (
-        ("modular", {}),
-        ("modular, half", {"projection_strength": 0.5}),
-        ("modular, off", {"projection_strength": 0}),
-    ):
-        made[name] = torch.from_numpy(modular(prompt=PROMPT, seed=7, **more, **call))
-    # of two images for each prompt, diffusers 0.42 mixes the prompts' pooled embeddings: so the prompts are repeated
-    each = [prompt for prompt in several for _ in range(2)]
-    made["modular, several"] = torch.from_numpy(modular(prompt=each, seed=[7, 8, 9, 10], **call))
+    def image(self, pipe, prompt, **more):
+        options = {**self.call, **self.given["options"], **more}
+        return torch.from_numpy(pipe(prompt=prompt, **each(options, prompt)).images)
+
+    def custom(self, backbone):
+        given, prompt, classic = self.given, self.prompt, self.classic
+        custom = DiffusionPipeline.from_pretrained(
+            backbone, custom_pipeline=self.folder, trust_remote_code=True
+        )
+        custom.load_projector(self.folder)
+        size = {"height": 64, "width": 96}
+
+        def of(latents, **more):
+            """An image of latents, with the seed's third stream for what is drawn at every step."""
+            third = torch.Generator()
+            third.set_state(given[f"after {latents}"])
+            return self.image(classic, prompt, latents=given[latents], generator=third, **more)
+
+        self["latents="], self["wide"], self["noise="] = of("latents"), of("wide", **size), of("noise")
+        self["custom"] = self.image(custom, prompt, seed=7)
+        self["custom, generator"] = self.image(custom, prompt, generator=torch.Generator().manual_seed(7))
+        self["custom, wide"] = self.image(custom, prompt, seed=7, **size)
+        self["custom, half"] = self.image(custom, prompt, seed=7, projection_strength=0.5)
+        self["custom, off"] = self.image(custom, prompt, seed=7, projection_strength=0)
+        self["plain"] = self.image(classic, prompt, generator=torch.Generator().manual_seed(7))
+        # where a pipeline returns a mask, diffusers 0.42 mixes those of several prompts with two images each
+        several = {"num_images_per_prompt": 2} if not given["masked"] else {}
+        prompts = [text for text in (prompt, "a star") for _ in range(1 if several else 2)]
+        self["custom, several"] = self.image(custom, prompts, seed=[7, 8, 9, 10], **several)
+        third = torch.Generator()
+        third.set_state(given["after latents"])
+        self["given latents"] = self.image(custom, prompt, latents=given["latents"], generator=third)
+        if embeds := given.get("embeds"):
+            states = classic.encode_prompt(
+                prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+            )
+            try:
+                custom(prompt_embeds=states[0], **embeds)
+            except ValueError as error:
+                self["embeds"] = str(error)
+
+    def modular(self):
+        given, prompt = self.given, self.prompt
+        modular = ModularPipeline.from_pretrained(self.folder, trust_remote_code=True)
+        modular.load_components(trust_remote_code=True)
+        options = {
+            name: value
+            for name, value in given["options"].items()
+            if name in ("negative_prompt", "guidance_scale")
+        }
+        if given["guider"]:
+            modular.update_components(guider=ClassifierFreeGuidance(**given["guider"]))
+            options.pop("guidance_scale", None)
+        call = {**self.call, **options, "output": "images"}
+        for name, more in (
+            ("modular", {}),
+            ("modular, wide", {"height": 64, "width": 96}),
+            ("modular, half", {"projection_strength": 0.5}),
+            ("modular, off", {"projection_strength": 0}),
+        ):
+            self[name] = torch.from_numpy(modular(prompt=prompt, seed=7, **{**call, **more}))
+        # of two images for each prompt, diffusers 0.42 mixes the prompts' pooled embeddings: so the prompts are repeated
+        several = [text for text in (prompt, "a star") for _ in range(2)]
+        call = each(call, several)
+        self["modular, several"] = torch.from_numpy(modular(prompt=several, seed=[7, 8, 9, 10], **call))
+
+    def node(self):
+        """The node in a folder of ComfyUI's."""
+        shutil.rmtree("ComfyUI", ignore_errors=True)
+        Path("ComfyUI/custom_nodes").mkdir(parents=True)
+        for text in self.commands:
+            subprocess.run(["bash", "-e", "-c", text], check=True)
+        # a custom node is a package whose name is that of its folder
+        place = Path("ComfyUI/custom_nodes/noise-projection").resolve()
+        for name in [name for name in sys.modules if name.startswith(str(place))]:
+            del sys.modules[name]
+        spec = importlib.util.spec_from_file_location(str(place), place / "__init__.py")
+        package = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = package
+        spec.loader.exec_module(package)
+        (node,) = (cls() for cls in package.NODE_CLASS_MAPPINGS.values())
+        inputs = node.INPUT_TYPES()["required"]
+        assert list(package.NODE_CLASS_MAPPINGS) == list(package.NODE_DISPLAY_NAME_MAPPINGS)
+        assert node.RETURN_TYPES == ("NOISE",)
+        shape = self.given["latents"].shape[1:]
+
+        def noise(
+            strength=1.0, batch=1, index=None, seed=7, projector=inputs["projector"][1]["default"], dtype=None
+        ):
+            values = (seed, Clip(self.classic), self.prompt, strength, projector)
+            (result,) = getattr(node, node.FUNCTION)(**dict(zip(inputs, values, strict=True)))
+            assert result.seed == seed
+            latent = {"samples": torch.zeros(batch, *shape, dtype=dtype)}
+            made = result.generate_noise(latent | ({} if index is None else {"batch_index": index}))
+            self["next"] = torch.randn(3)  # what is drawn after it from the global generator
+            return made
+
+        self["node"] = noise()
+        self["node, file"] = noise(projector=f"{self.folder}/projector/diffusion_pytorch_model.safetensors")
+        self["node, batch"] = noise(batch=3)
+        self["node, index"] = noise(batch=2, index=[2, 0])
+        self["node, index off"] = noise(0.0, batch=2, index=[2, 0])
+        self["node, half off"] = noise(0.0, batch=3, dtype=torch.half)
+        self["node, large seed"] = noise(seed=2**64 - 1, batch=2)
+        self["node, off"] = noise(0.0, batch=3)
+        self["node, image"] = self.image(self.classic, self.prompt, latents=self["node"])
+        try:
+            noise(projector="nowhere")
+        except ValueError as error:
+            self["nowhere"] = str(error)
 
 
 # ---- ComfyUI ------------------------------------------------------------------------------------------------------
@@ -114,42 +207,4 @@ class Clip:
         return {"cond": states[0], "pooled_output": None}
 
 
-Path("ComfyUI/custom_nodes").mkdir(parents=True)
-Path("noise").symlink_to(FOLDER)
-for text in blocks["bash"]:
-    subprocess.run(["bash", "-e", "-c", text], check=True)
-# a custom node is a package whose name is that of its folder
-place = Path("ComfyUI/custom_nodes/noise-projection").resolve()
-spec = importlib.util.spec_from_file_location(str(place), place / "__init__.py")
-package = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = package
-spec.loader.exec_module(package)
-(node,) = (cls() for cls in package.NODE_CLASS_MAPPINGS.values())
-inputs = node.INPUT_TYPES()["required"]
-assert list(package.NODE_CLASS_MAPPINGS) == list(package.NODE_DISPLAY_NAME_MAPPINGS)
-assert node.RETURN_TYPES == ("NOISE",)
-
-
-def noise(strength=1.0, batch=1, index=None, seed=7, projector=inputs["projector"][1]["default"]):
-    arguments = dict(zip(inputs, (seed, Clip(classic), PROMPT, strength, projector), strict=True))
-    (result,) = getattr(node, node.FUNCTION)(**arguments)
-    assert result.seed == seed
-    latent = {"samples": torch.zeros(batch, *given["latents"].shape[1:])}
-    values = result.generate_noise(latent | ({} if index is None else {"batch_index": index}))
-    made["next"] = torch.randn(3)  # what is drawn after it from the global generator
-    return values
-
-
-made["node"] = noise()
-made["node, file"] = noise(projector=f"{FOLDER}/projector/diffusion_pytorch_model.safetensors")
-made["node, batch"] = noise(batch=3)
-made["node, index"] = noise(batch=2, index=[2, 0])
-made["node, index off"] = noise(0.0, batch=2, index=[2, 0])
-made["node, large seed"] = noise(seed=2**64 - 1, batch=2)
-made["node, off"] = noise(0.0, batch=3)
-made["node, image"] = image(classic, PROMPT, latents=made["node"])
-try:
-    noise(projector="nowhere")
-except ValueError as error:
-    made["nowhere"] = str(error)
-torch.save(made, MADE)
+torch.save([dict(Made(**task)) for task in torch.load(TASKS)], MADE)

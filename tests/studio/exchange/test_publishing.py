@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from core import checkpoint
+from core.diffusion import Diffuser
 from core.evaluation.base import Settings as Sampling
 from core.evaluation.methods import Projected
+from core.guidance import takes_guider
 from core.networks.projector import NoiseProjector
-from core.noise import draw, second
+from core.noise import draw, second, third
 from core.published import pipeline
 from studio.__main__ import main
 from studio.api import endpoints
@@ -29,52 +31,112 @@ from tests.studio.exchange.test_transfer import TOKEN, FakeHub
 from tests.tiny import change_settings
 
 PROMPT = publishing.PROMPT
-WIDTHS = {"sdxl": 64, "sd15": 32}
 STEPS, GUIDANCE = 3, 4.0
+CLIP = ("sd15", "sdxl")
+NAMES = (
+    *CLIP,
+    "kolors",
+    "sd3",
+    "flux-dev",
+    "flux2",
+    "klein-base",
+    "sana",
+    "sprint",
+    "qwen",
+    "pixart",
+    "z-image",
+)
 
 
 def studio_on(name, top, model_folder):
     """A studio on a tiny backbone, with a projector that moves the noise."""
-    backbone = backbones.save(name, top / "backbone")
+    backbone, pipe = backbones.save(name, top / "backbone"), backbones.build(name)
     index = json.loads((backbone / "model_index.json").read_text())
     index |= {"safety_checker": [None, None]} if "safety_checker" in index else {}
+    # FLUX.2's processor needs torchvision, which is not installed here
+    index["tokenizer"] = (
+        ["transformers", type(pipe.tokenizer).__name__] if name == "flux2" else index["tokenizer"]
+    )
     (backbone / "model_index.json").write_text(json.dumps(index))
+    tiny_one = Diffuser(pipe)
     torch.manual_seed(1)
-    projector = NoiseProjector(latent_channels=4, text_width=WIDTHS[name], **tiny.SMALL)
+    projector = NoiseProjector(
+        latent_channels=tiny_one.channels, text_width=tiny_one.text_width, **tiny.SMALL
+    )
     torch.nn.init.normal_(projector.out.weight, std=0.2)
     checkpoint.save(projector, top / "projector", {"prompts": 3})
     settings = tiny.settings_at(top / "home", model_folder)
-    return Studio(dataclasses.replace(settings, backbone=str(backbone), projector=top / "projector"))
+    return Studio(
+        dataclasses.replace(settings, backbone=str(backbone), projector=top / "projector", size="64x64")
+    )
 
 
-@pytest.fixture(scope="module", params=list(WIDTHS))
-def used(request, tmp_path_factory, model_folder):
-    """(studio, the published folder, what somebody else made with it)."""
-    top = tmp_path_factory.mktemp(request.param)
-    studio, folder = studio_on(request.param, top, model_folder), top / "out" / "noise"
-    backbone = studio.settings.backbone
-    publishing.publish(studio, folder, "ann", backbone=backbone, licence="cc-by-4.0")
+def given_of(name, studio):
+    """What somebody else is told: latents of the studio, and arguments of a pipeline's call."""
     diffuser, projector = studio.models.diffuser(), studio.models.using("projector").model
-    pooled = {"pooled_prompt_embeds": torch.zeros(1, 32)} if request.param == "sdxl" else {}
-    given = {"latents": projector.latents(diffuser, PROMPT, 7), "prompt": PROMPT, "steps": STEPS, "guidance": GUIDANCE,
-             "embeds": pooled | {"guidance_scale": 1.0}}  # fmt: skip
-    torch.save(given, top / "given.pt")
+    family = diffuser.family
+    options = {family.guidance: GUIDANCE} | family.extra(STEPS)
+    if publishing.negative(diffuser, GUIDANCE):
+        options["negative_prompt"] = ""
+    guider = {"guidance_scale": GUIDANCE, "use_original_formulation": family.original_guidance}
+    has_guider = bool(family.modular) and takes_guider(family.modular)
+    wide = diffuser.with_pipe(diffuser.pipe)
+    wide.size = (64, 96)
+    given = {"prompt": PROMPT, "steps": STEPS, "options": options, "guider": guider if has_guider else None,
+             "masked": "mask" in family.encoded}  # fmt: skip
+    for latents, one in (("latents", diffuser), ("wide", wide)):
+        given[latents] = projector.latents(one, PROMPT, 7)
+        given[f"after {latents}"] = third([7], one.latent_shape())[0].get_state()
+    given["noise"] = diffuser.to_pipeline(draw([7], diffuser.latent_shape()))
+    given["after noise"] = given["after latents"]
+    if name in CLIP:
+        pooled = {"pooled_prompt_embeds": torch.zeros(1, 32)} if name == "sdxl" else {}
+        given["embeds"] = pooled | {"guidance_scale": 1.0}
+    return given
+
+
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory, model_folder):
+    """By family: (studio, the published folder, what somebody else made with it), all in one process of theirs."""
+    top, studios, tasks = tmp_path_factory.mktemp("published"), {}, []
+    for name in NAMES:
+        (place := top / name).mkdir()
+        studio, folder = studio_on(name, place, model_folder), place / "out" / "noise"
+        backbone = studio.settings.backbone
+        publishing.publish(studio, folder, "ann", backbone=backbone, licence="cc-by-4.0")
+        studios[name] = studio, folder
+        tasks.append({"folder": str(folder), "backbone": backbone, "given": given_of(name, studio)})
+    torch.save(tasks, top / "tasks.pt")
     (empty := top / "empty").mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     script = Path(__file__).with_name("elsewhere.py")
     done = subprocess.run(
-        [sys.executable, "-I", str(script), str(folder), backbone, str(top / "given.pt"), str(top / "made.pt")],
-        cwd=empty, env=environment | {"HF_HOME": str(top / "hub")}, capture_output=True, text=True, check=False,
+        [sys.executable, "-I", str(script), str(top / "tasks.pt"), str(top / "made.pt")],
+        cwd=empty, env=environment | {"HF_HOME": str(top / "hub"), "TQDM_DISABLE": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-5000:]
-    return studio, folder, torch.load(top / "made.pt")
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = torch.load(top / "made.pt")
+    return {name: (*one, values) for (name, one), values in zip(studios.items(), made, strict=True)}
+
+
+@pytest.fixture(params=NAMES)
+def used(request, everywhere):
+    return everywhere[request.param]
+
+
+@pytest.fixture(params=CLIP)
+def node(request, everywhere):
+    return everywhere[request.param]
 
 
 def test_the_custom_pipeline_makes_the_image_of_latents_that_were_projected_bit_for_bit(used):
     studio, _, made = used
-    for name in ("custom", "custom, generator", "given latents", "node, image"):
+    for name in ("custom", "custom, generator", "given latents"):
         assert torch.equal(made[name], made["latents="]), name
-    assert torch.equal(made["custom, off"], made["plain"])
+    assert torch.equal(made["custom, wide"], made["wide"])
+    assert torch.equal(made["custom, off"], made["noise="])
+    if type(studio.models.diffuser().scheduler).__name__ != "SCMScheduler":  # which draws noise at every step
+        assert torch.equal(made["custom, off"], made["plain"])
     assert not torch.allclose(made["custom"], made["plain"], atol=0.01)
     method = Projected(studio.models.using("projector").model)
     settings = Sampling(steps=STEPS, guidance=GUIDANCE)
@@ -89,6 +151,7 @@ def test_the_modular_pipeline_makes_the_image_of_the_studio(used):
             not (folder / "block.py").exists() and "ModularPipeline" not in (folder / "README.md").read_text()
         )
         return
+    assert torch.allclose(made["modular, wide"], made["wide"], atol=4e-5)
     for name in ("", ", half", ", off", ", several"):
         assert torch.allclose(made[f"modular{name}"], made[f"custom{name}"], atol=4e-5), name
 
@@ -103,15 +166,27 @@ def test_several_prompts_and_seeds_are_each_the_image_of_their_own(used):
     assert torch.allclose(made["custom, several"][:1], made["custom"], atol=1e-4)
 
 
-def test_each_example_of_the_card_runs_and_what_has_no_text_is_refused(used):
+def test_each_example_of_the_card_runs(used):
     _, folder, made = used
     card = (folder / "README.md").read_text()
     assert made["card"] == [(64, 64)] * card.count("```python")
-    assert "the text of the prompt" in made["embeds"] and "projection_strength" in made["embeds"]
 
 
-def test_the_node_gives_the_noise_of_the_studio_and_without_strength_that_of_comfyui(used):
-    studio, _, made = used
+def test_what_has_no_text_is_refused(node):
+    assert "the text of the prompt" in node[2]["embeds"] and "projection_strength" in node[2]["embeds"]
+
+
+def test_a_node_is_published_where_the_text_encoders_are_those_of_comfyui(everywhere):
+    for name, (_, folder, made) in everywhere.items():
+        card = (folder / "README.md").read_text()
+        assert (folder / "comfyui").exists() == ("ComfyUI" in card) == ("node" in made) == (name in CLIP), (
+            name
+        )
+
+
+def test_the_node_gives_the_noise_of_the_studio_and_without_strength_that_of_comfyui(node):
+    studio, _, made = node
+    assert torch.equal(made["node, image"], made["latents="])
     projector, diffuser = studio.models.using("projector").model, studio.models.diffuser()
     ours, shape = projector.latents(diffuser, PROMPT, 7), diffuser.latent_shape()
     assert torch.equal(made["node"], ours) and torch.equal(made["node, file"], ours)
@@ -119,14 +194,16 @@ def test_the_node_gives_the_noise_of_the_studio_and_without_strength_that_of_com
     assert torch.equal(made["node, off"], torch.randn(3, *shape))
     assert torch.equal(made["next"], torch.randn(3))
     torch.manual_seed(7)
+    assert torch.equal(made["node, half off"], torch.randn(3, *shape).half())
+    torch.manual_seed(7)
     one_by_one = [torch.randn(1, *shape) for _ in range(3)]
     assert torch.equal(made["node, index off"], torch.cat([one_by_one[2], one_by_one[0]]))
     assert made["node, large seed"].isfinite().all()
     assert "no projector at 'nowhere'" in made["nowhere"]
 
 
-def test_an_item_of_a_batch_of_comfyui_is_the_same_alone_and_item_0_is_the_seeds(used):
-    studio, _, made = used
+def test_an_item_of_a_batch_of_comfyui_is_the_same_alone_and_item_0_is_the_seeds(node):
+    studio, _, made = node
     batch, alone = made["node, batch"], made["node, index"]
     assert torch.allclose(batch[:1], made["node"], atol=1e-5)
     assert torch.allclose(alone, batch[[2, 0]], atol=1e-5)
@@ -141,7 +218,7 @@ def test_what_is_published_is_code_of_libraries_alone_weights_as_safetensors_and
     studio, folder, _ = used
     files = [path for path in folder.rglob("*") if path.is_file()]
     kinds = {path.suffix for path in files}
-    assert kinds == {".py", ".md", ".json", ".txt", ".safetensors"}
+    assert kinds - {".txt"} == {".py", ".md", ".json", ".safetensors"}
     for path in files:
         if path.suffix == ".py":
             assert not imports_of_ours(path.read_text())
@@ -254,8 +331,8 @@ def test_what_cannot_be_published_is_a_sentence_and_leaves_nothing(studio, run, 
     ("name", "wrong", "says"),
     [
         (
-            "token_mask",
-            lambda tokenizers, texts, length: torch.ones(len(texts), length).bool(),
+            "text_of",
+            lambda family, pipe, prompts, states: (states["hidden"], torch.ones(1, 77)),
             "latents differ",
         ),
         ("prompts_of", lambda prompt: 1 / 0, "ZeroDivisionError"),
