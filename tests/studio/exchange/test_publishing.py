@@ -67,7 +67,9 @@ def studio_on(name, top, model_folder):
     checkpoint.save(projector, top / "projector", {"prompts": 3})
     settings = tiny.settings_at(top / "home", model_folder)
     return Studio(
-        dataclasses.replace(settings, backbone=str(backbone), projector=top / "projector", size="64x64")
+        dataclasses.replace(
+            settings, backbone=str(backbone), projector=top / "projector", size="64x64", steps=str(STEPS)
+        )
     )
 
 
