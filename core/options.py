@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core.adapter import LOADED, check_loaded
@@ -31,6 +32,8 @@ FILE = f"{LOADED}file_"  # prefix of the names of adapters from files; core.adap
 DOWN = re.compile(
     r"lora_A\.|lora\.down\.|lora_down\.|lora_linear_layer\.down\."
 )  # one a layer of a LoRA file
+BASES = ("ss_base_model_version", "modelspec.architecture", "ss_sd_model_name")
+"""What trainers (kohya's, and others after the specification ModelSpec) write into a file of its base model."""
 MOST_WEIGHT = 10.0
 UNTRAINED = "The projector was trained without a negative prompt, so what it gains with one is not known: compare the two."
 _layers: weakref.WeakKeyDictionary[Any, dict[str, list[str]]] = weakref.WeakKeyDictionary()
@@ -255,7 +258,7 @@ def _load(diffuser: Diffuser, source: str, name: str) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
             f"The LoRA {path.name} cannot be put on {diffuser.name} ({reason}): it is damaged or was made for another base "
-            "model. Take one that was made for this one."
+            f"model. {made_for(path)}Take one that was made for this one."
         ) from error
     wanted, there = sum(bool(DOWN.search(key)) for key in keys), 0
     for component in pipe.components.values():
@@ -267,5 +270,16 @@ def _load(diffuser: Diffuser, source: str, name: str) -> None:
     if there < max(wanted, 1):
         raise ValueError(
             f"Of the {wanted} layers of the LoRA {path.name} only {there} have a place in {diffuser.name}: it was made for "
-            "another base model. Take one that was made for this one."
+            f"another base model. {made_for(path)}Take one that was made for this one."
         )
+
+
+def made_for(path: Path) -> str:
+    """The sentence that names the base model which a LoRA file says it was made for, "" where it says none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return ""
+    base = " ".join(next((about[key] for key in BASES if about.get(key)), "").split())
+    return f"The file says that it was made for {base[:80]}. " if base else ""
