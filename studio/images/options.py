@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.emphasis import plain
-from core.options import UNTRAINED, Options, digest_of
+from core.options import MOST_WEIGHT, UNTRAINED, Options, digest_of
 from core.schedulers import SCHEDULERS
 from core.words import check_prompt
 from studio.numbers import real, shown
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 MOST = 8  # files at once
-WEIGHTS = (-10.0, 10.0)
+LONGEST_NAME = 200  # characters of a file's name
+WEIGHTS = (-MOST_WEIGHT, MOST_WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class SamplingOptions:
         """The same for `core.options`; ValueError where a file is gone."""
         loras = tuple((str(file_of(settings, lora)), lora.weight) for lora in self.loras)
         return Options(self.negative, self.scheduler, loras, bool(self.weighted))
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each LoRA file by its name."""
+        return {lora.name: lora.sha256 for lora in self.loras}
 
     def columns(self) -> dict[str, str]:
         """The columns of a sample but that of the scheduler."""
@@ -147,8 +153,8 @@ def check_loras(settings: Settings, given: Any) -> tuple[LoraFile, ...]:
     for item in items:
         if not isinstance(item, str):
             raise ValueError(f"The LoRA {shown(item)} is no name: give names such as style:0.8.")
-        name, colon, weight = item.strip().rpartition(":") if ":" in item else (item.strip(), "", "")
-        if not name and not colon:
+        name, weight = split_item(item)
+        if not name and not weight:
             continue
         full = name if name in names else f"{name}{SUFFIX}"
         if full not in names:
@@ -159,11 +165,19 @@ def check_loras(settings: Settings, given: Any) -> tuple[LoraFile, ...]:
             )
         if full in files:
             raise ValueError(f"The LoRA {full} is named twice: name it once.")
-        amount = real(f"weight of the LoRA {full}", weight, *WEIGHTS) if colon else 1.0
+        amount = real(f"weight of the LoRA {full}", weight, *WEIGHTS) if weight else 1.0
         files[full] = LoraFile(full, amount, digest_of(lora_folder(settings) / full))
     if len(files) > MOST:
         raise ValueError(f"There are {len(files)} LoRA files: give {MOST} at most.")
     return tuple(files[name] for name in sorted(files))
+
+
+def split_item(item: str) -> tuple[str, str]:
+    """The name and the weight of a LoRA such as "style:0.8"; no weight, "", where none is given. A file's own name may have
+    colons: it ends with SUFFIX."""
+    item = item.strip()
+    name, colon, weight = item.rpartition(":")
+    return (item, "") if not colon or item.endswith(SUFFIX) else (name.strip(), weight.strip())
 
 
 def file_of(settings: Settings, lora: LoraFile) -> Path:
@@ -175,6 +189,19 @@ def file_of(settings: Settings, lora: LoraFile) -> Path:
     raise ValueError(
         f"The LoRA {lora.name} (sha256 {lora.sha256[:12]}) is not in the folder loras of STUDIO_HOME, or was replaced: put the "
         "same file there again, or leave it out."
+    )
+
+
+def replaced(settings: Settings, hashes: Mapping[str, str]) -> str:
+    """The sentence for LoRA files that were replaced: whose names are here, but with another SHA-256 than in hashes (by
+    name). "" where there are none."""
+    folder, names = lora_folder(settings), lora_names(settings)
+    others = [name for name in hashes if name in names and digest_of(folder / name) != hashes[name]]
+    if not others:
+        return ""
+    return (
+        f"The folder loras of STUDIO_HOME has another file under the name {', '.join(others)[:200]} than the image was made "
+        "with, so another image will be made: put the same file there again to get the same one."
     )
 
 

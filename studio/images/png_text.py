@@ -22,7 +22,16 @@ from core.schedulers import SCHEDULERS
 from core.words import MAX_PROMPT, check_prompt
 from data.store.checks import identifier
 from studio.images.methods import parse, projects
-from studio.images.options import MOST, SUFFIX, WEIGHTS, check_negative, check_scheduler, loras_of
+from studio.images.options import (
+    LONGEST_NAME,
+    MOST,
+    SUFFIX,
+    WEIGHTS,
+    check_negative,
+    check_scheduler,
+    loras_of,
+    split_item,
+)
 from studio.images.views import GUIDANCE, STEPS, check_side, seed_from
 from studio.numbers import real, shown, whole
 
@@ -45,7 +54,7 @@ JSON_KEYS = {  # of other tools, in lower case without punctuation
 }  # fmt: skip
 CLASSES = {name: kind for kind, name in reversed(SAMPLERS.items()) if kind in SCHEDULERS}
 BRACKETS = re.compile(r"([()\[\]\\])")
-LORA_TAG = re.compile(r"\s*<lora:([^<>:]{1,200}):?([^<>:]*)[^<>]*>")
+LORA_TAG = re.compile(rf"\s*<lora:([^<>:]{{1,{LONGEST_NAME}}}):?([^<>:]*)[^<>]*>")
 OPTIONS = ("negative", "weighted", "loras")  # columns that most samples have nothing in
 TITLES = {"negative": "negative prompt", "scheduler": "sampler", "loras": "LoRA"}
 NO_TEXT = (
@@ -129,10 +138,11 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 def read_png(source: str | Path | bytes) -> dict[str, Any]:
     """The parameters of a PNG: {prompt, seed, steps, guidance, width, height, method, strength, run, negative, scheduler, loras,
-    weighted, source, note}.
+    hashes, weighted, source, note}.
 
     What is missing or cannot be used here is None (method "none", strength 0, run "", no negative prompt, scheduler and
-    LoRAs), and `note` says what was left out. loras: [name:weight]; weighted: the prompt has weights. source: "studio", "webui" or "json". ValueError with a sentence where there is nothing to use.
+    LoRAs), and `note` says what was left out. loras: [name:weight]; hashes: the SHA-256 of those files by name, where it is
+    known; weighted: the prompt has weights. source: "studio", "webui" or "json". ValueError with a sentence where there is nothing to use.
     """
     texts = png_texts(source)
     for key in (OWN, OLD):
@@ -343,6 +353,7 @@ def _usable(raw: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, 
         "loras": values["loras"] or [],
     }
     values["weighted"] = raw.get("weighted") is True
+    values["hashes"] = _hashes(raw.get("loras")) if values["loras"] else {}
     return {**values, "source": source, "note": " ".join(notes)}
 
 
@@ -355,12 +366,19 @@ def _loras(value: Any) -> list[str]:
     items: dict[str, str] = {}
     for file in files:
         name, weight = (file.get("name"), file.get("weight")) if isinstance(file, dict) else (file, None)
-        if not isinstance(name, str) or len(name) > 200:
+        if not isinstance(name, str) or len(name) > LONGEST_NAME:
             raise ValueError("The name of a LoRA file is a short text.")
-        name, _, behind = name.partition(":") if weight is None else (name, "", "")
+        name, behind = split_item(name) if weight is None else (name, "")
         weight = behind or weight
         items[name] = name if weight is None else f"{name}:{real('weight', weight, *WEIGHTS):g}"
     return list(items.values())
+
+
+def _hashes(value: Any) -> dict[str, str]:
+    """The SHA-256 by name of files that `_loras` has checked; the WebUI names none."""
+    files = _parsed(value) if isinstance(value, str) else value
+    known = [file for file in files if isinstance(file, dict) and isinstance(file.get("sha256"), str)]
+    return {file["name"]: file["sha256"] for file in known}
 
 
 def _method(value: Any) -> str:

@@ -70,7 +70,7 @@ def test_a_picture_of_ours_keeps_its_pixels_gives_all_back_and_says_nothing_of_t
     assert png_text.model_name("stabilityai/sdxl") == "stabilityai/sdxl"
     told = {name: value for name, value in ROW.items() if name in read_png(after)}
     assert read_png(after) == {
-        **told, "run": ROW["projector_run"], "scheduler": ROW["sampler"], "weighted": False, "loras": [], "source": "studio",
+        **told, "run": ROW["projector_run"], "scheduler": ROW["sampler"], "weighted": False, "loras": [], "hashes": {}, "source": "studio",
         "note": "",
     }  # fmt: skip
     stripped = from_text(png_text.parameters_text(ROW))  # of its JSON
