@@ -47,8 +47,8 @@ __all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
 class Text:
     """Encoded prompts, c of a batch: hidden (B, L, D), mask (B, L) bool, True at real tokens; words (B, J, L), averaging
     weights of every word over its sub-tokens, zero rows as padding; pooled (B, P) and the negatives, with a mask of their own
-    length, where the pipeline has them; emphasis (B, L), the weights of the tokens in sampling, where prompts have some
-    (`core.options`)."""
+    length, where the pipeline has them; emphasis (B, L) and negative_emphasis, the weights of the tokens in sampling, where
+    there are some (`core.options`)."""
 
     prompts: list[str]
     hidden: Tensor
@@ -61,6 +61,7 @@ class Text:
     negative_pooled: Tensor | None = None
     negative_mask: Tensor | None = None
     emphasis: Tensor | None = None
+    negative_emphasis: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -247,8 +248,7 @@ class Diffuser:
         length = states["hidden"].shape[1]
         readings = [self.family.reading(self.pipe, prompt) for prompt in prompts]
         if states.get("mask") is None:
-            tokenizers = [self._tokenizer(name) for name in self.family.tokenizers]
-            states["mask"] = token_mask(tokenizers, [reading.text for reading in readings], length)
+            states["mask"] = self.token_mask(readings, length)
         mask = states["mask"].bool().cpu()
         word_lists = [units(prompt) for prompt in prompts]
         table = torch.zeros(len(prompts), max(1, *map(len, word_lists)), length)
@@ -312,6 +312,11 @@ class Diffuser:
             if mask in states and states[mask] is None:  # all tokens are real
                 states[mask] = torch.ones(states[of].shape[:2], dtype=torch.bool)
         return states
+
+    def token_mask(self, readings: Sequence[Reading], length: int) -> Tensor:
+        """Mask (B, length) of the real tokens of texts, for pipelines that return none."""
+        tokenizers = [self._tokenizer(name) for name in self.family.tokenizers]
+        return token_mask(tokenizers, [reading.text for reading in readings], length)
 
     def locate(self, name: str, reading: Reading, words: Sequence[Word], real: Tensor) -> list[Located]:
         """Positions of words of a prompt in a tokenizer's stretch of the hidden states, of which `real` (L,) is the mask: the

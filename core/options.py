@@ -44,7 +44,7 @@ _layers: weakref.WeakKeyDictionary[Any, dict[str, list[str]]] = weakref.WeakKeyD
 class Options:
     """Options of sampling.
 
-    negative: what the image should not show. scheduler: diffusers' class name (`core.schedulers`), "" for the model's own.
+    negative: what the image should not show, in the same syntax as the prompts. scheduler: diffusers' class name (`core.schedulers`), "" for the model's own.
     loras: LoRA files (.safetensors) or hub ids, each with its weight. weighted: prompts are in the WebUI's syntax of weights
     (`core.emphasis`)."""
 
@@ -82,13 +82,25 @@ class Configured:
 
     def encode(self, prompts: Sequence[str]) -> Text:
         """As `Diffuser.encode`, of the plain texts; prompts may have weights where the options say so."""
-        given = [check_prompt(prompt) for prompt in prompts]
-        texts = [plain(prompt) for prompt in given] if self.options.weighted else given
+        given, weighted = [check_prompt(prompt) for prompt in prompts], self.options.weighted
+        read = plain if weighted else str
         with lora_files(self._diffuser, self.options.loras):
-            text = self._diffuser.encode(texts, self.options.negative)
-        if self.options.weighted:
+            text = self._diffuser.encode([read(prompt) for prompt in given], read(self.options.negative))
+        if weighted:
             text.emphasis = token_weights(self._diffuser, given, text.mask).to(text.hidden.device)
+            text.negative_emphasis = self._negative_weights(text)
         return text
+
+    def _negative_weights(self, text: Text) -> Tensor | None:
+        """Weights (B, L) of the tokens of the negative prompt of a text, None where there is none."""
+        if not self.options.negative or text.negative is None:
+            return None
+        diffuser, mask = self._diffuser, text.negative_mask
+        if mask is None:
+            reading = diffuser.family.reading(diffuser.pipe, plain(self.options.negative))
+            mask = diffuser.token_mask([reading], text.negative.shape[1])
+        row = token_weights(diffuser, [self.options.negative], mask[:1].bool(), negative=True)
+        return row.repeat(len(text), 1).to(text.negative.device)
 
     @torch.no_grad()
     def sample(
@@ -104,6 +116,8 @@ class Configured:
         self.check(self._diffuser.default_guidance if guidance is None else guidance)
         if text.emphasis is not None:
             text = replace(text, hidden=weighted(text.hidden, text.emphasis))
+        if text.negative is not None and text.negative_emphasis is not None:
+            text = replace(text, negative=weighted(text.negative, text.negative_emphasis))
         with lora_files(self._diffuser, self.options.loras), scheduled(self._diffuser, self._scheduler):
             return self._diffuser.sample(text, noise, steps, guidance, *args, **more)
 

@@ -620,3 +620,18 @@ def m015_options(db: Database) -> None:
 def m016_kinds(db: Database) -> None:
     """The version of what told the kinds of a prompt's words: those of another one are out of date."""
     db.execute("ALTER TABLE kinds ADD COLUMN version TEXT NOT NULL DEFAULT ''")
+
+
+@migrations()
+def m017_negative_weights(db: Database) -> None:
+    """The negative prompt of a sample is in the syntax of weights where ``weighted`` is set. Before it never was: there its
+    brackets get the backslash that takes their meaning away."""
+    escaped = "negative"
+    for sign in "\\()[]":  # the backslash first
+        escaped = f"replace({escaped}, '{sign}', '\\{sign}')"
+    db.execute("DROP TRIGGER samples_no_update")
+    db.execute(f"UPDATE samples SET negative = {escaped} WHERE weighted <> '' AND length({escaped}) <= 2000")
+    db.execute(
+        "CREATE TRIGGER samples_no_update BEFORE UPDATE ON samples "
+        "BEGIN SELECT RAISE(ABORT, 'samples is append-only'); END"
+    )

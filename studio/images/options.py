@@ -40,7 +40,8 @@ class LoraFile:
 @dataclass(frozen=True)
 class SamplingOptions:
     """negative: the negative prompt; scheduler: a class name, "" for the model's own; loras: in the order of their names;
-    weighted: the prompt as it was typed, where parts of it have weights, else ""."""
+    weighted: the prompt as it was typed, where parts of it or of the negative prompt have weights, else "". The negative prompt
+    is in the syntax of weights only then."""
 
     negative: str = ""
     scheduler: str = ""
@@ -108,15 +109,18 @@ def read_options(
     loras: Any = None,
     weighted: Any = False,
 ) -> tuple[Any, SamplingOptions]:
-    """A prompt and its options, as `check_options` reads these. weighted: the prompt is in the syntax of weights; the one that
-    is returned is plain."""
+    """A prompt and its options, as `check_options` reads these. weighted: the prompt and the negative prompt are in the syntax
+    of weights; the prompt that is returned is plain."""
     options = check_options(settings, negative, scheduler, loras)
     if not isinstance(weighted, bool):
         raise ValueError(f"The weights of words are {shown(weighted)}: switch them on or off.")
     if not weighted:
         return prompt, options
-    typed = check_prompt(prompt)
-    return plain(typed), replace(options, weighted=typed if plain(typed) != typed else "")
+    typed, negative = check_prompt(prompt), options.negative
+    if not plain(negative).strip():
+        negative = ""
+    has_syntax = plain(typed) != typed or plain(negative) != negative
+    return plain(typed), replace(options, negative=negative, weighted=typed if has_syntax else "")
 
 
 def check_negative(text: Any) -> str:

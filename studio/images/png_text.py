@@ -68,9 +68,9 @@ NO_TEXT = (
 
 def parameters_text(row: Mapping[str, Any]) -> str:
     """The "parameters" of a sample's row, as the WebUI writes them; keys of this studio alone come last."""
-    prompt = row["weighted"] or BRACKETS.sub(
-        r"\\\1", row["prompt"]
-    )  # so that the WebUI reads no weights either
+    prompt, negative = row["weighted"] or row["prompt"], row["negative"]
+    if not row["weighted"]:  # so that the WebUI reads no weights either
+        prompt, negative = (BRACKETS.sub(r"\\\1", text) for text in (prompt, negative))
     tags = [f"<lora:{lora.name.removesuffix(SUFFIX)}:{lora.weight:g}>" for lora in loras_of(row)]
     values = {
         "Steps": row["steps"],
@@ -84,8 +84,8 @@ def parameters_text(row: Mapping[str, Any]) -> str:
         "Run": row["projector_run"],
     }
     line = ", ".join(f"{key}: {quoted(value)}" for key, value in values.items() if value is not None)
-    negative = [f"Negative prompt: {row['negative']}"] if row["negative"] else []
-    return "\n".join([" ".join([prompt, *tags]), *negative, line])
+    against = [f"Negative prompt: {negative}"] if negative else []
+    return "\n".join([" ".join([prompt, *tags]), *against, line])
 
 
 def own_json(row: Mapping[str, Any]) -> str:
@@ -212,21 +212,24 @@ def _joined(lines: Sequence[str]) -> str:
 
 
 def _webui(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The prompt of the WebUI, whether it has weights, and its LoRAs; the scheduler by its class."""
+    """The prompt and the negative prompt of the WebUI, whether they have weights, and its LoRAs; the scheduler by its class."""
     if len(raw["prompt"]) > MAX_PROMPT:
         return {}  # it is refused in a moment
     tags = LORA_TAG.findall(raw["prompt"])
-    prompt = LORA_TAG.sub("", raw["prompt"]).strip() if tags else raw["prompt"]
+    texts = {"prompt": LORA_TAG.sub("", raw["prompt"]).strip() if tags else raw["prompt"]}
+    negative = raw.get("negative")
+    if isinstance(negative, str) and len(negative) <= MAX_PROMPT:
+        texts["negative"] = negative
     try:
-        weighted = is_weighted(prompt)
+        weighted = True in [is_weighted(text) for text in texts.values()]
     except ValueError:  # of a weight that is too large
         weighted = False
     else:
-        prompt = prompt if weighted else plain(prompt)
+        texts = texts if weighted else {name: plain(text) for name, text in texts.items()}
     loras = [f"{name}:{weight}" if weight else name for name, weight in tags]
     sampler = raw["scheduler"] if isinstance(raw.get("scheduler"), str) else ""
     return {
-        "prompt": prompt,
+        **texts,
         "weighted": weighted,
         "loras": loras,
         "scheduler": CLASSES.get(sampler, sampler),

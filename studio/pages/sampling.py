@@ -45,7 +45,7 @@ def build(studio: Studio, name: str) -> list[Any]:
     )  # fmt: skip
     weighted = gr.Checkbox(
         False, label="Weights in the prompt", elem_id=f"{name}-weighted",
-        info="(hat:1.3) draws more of the hat, [hat] less. Words are scored as in the plain prompt.",
+        info="(hat:1.3) draws more of the hat, [hat] less, also in the negative prompt. Words are scored as in the plain prompt.",
     )  # fmt: skip
     return [negative, scheduler, files, weighted]
 

@@ -1,6 +1,7 @@
 """Negative prompt, weights, scheduler and LoRA files on tiny pipelines; diffusers' own call is the reference."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteSchedul
 from safetensors.torch import load_file, save_file
 
 from core.diffusion import Diffuser
+from core.emphasis import weighted
 from core.evaluation.methods import Guidance, Projected, guidance_of
 from core.guidance import Guided
 from core.noise import draw, third
@@ -122,6 +124,23 @@ def test_words_and_projection_read_the_plain_text_and_sampling_the_weighted(diff
     )
     same = under.encode([r"a red circle", "a blue square above a star"])
     assert torch.equal(under.sample(same, noise, 2), diffuser.sample(text, noise, 2))
+
+
+def test_weights_in_the_negative_prompt_weigh_what_is_sampled_against(diffuser):
+    noise, plain = draw([1, 2], diffuser.latent_shape()), Options(negative=NEGATIVE, weighted=True)
+    typed = Configured(diffuser, Options(negative="a (green:1.5) star", weighted=True))
+    text, expected = typed.encode(PROMPTS), diffuser.encode(PROMPTS, NEGATIVE)
+    assert torch.equal(text.negative, expected.negative) and torch.equal(text.hidden, expected.hidden)
+    against = Configured(diffuser, Options(weighted=True)).encode(["a (green:1.5) star"])
+    assert torch.equal(text.negative_emphasis, against.emphasis.repeat(2, 1))
+    by_hand = replace(expected, negative=weighted(expected.negative, text.negative_emphasis))
+    assert torch.equal(typed.sample(text, noise, 2), diffuser.sample(by_hand, noise, 2))
+    same = Configured(diffuser, plain)
+    unweighted = same.sample(same.encode(PROMPTS), noise, 2)
+    assert torch.equal(unweighted, diffuser.sample(expected, noise, 2))
+    assert not torch.equal(typed.sample(text, noise, 2), unweighted)
+    literal = Configured(diffuser, Options(negative="a (green:1.5) star")).encode(PROMPTS)
+    assert literal.negative_emphasis is None and not torch.equal(literal.negative, text.negative)
 
 
 # ---- scheduler

@@ -59,3 +59,18 @@ def test_figures_from_before_there_was_a_promise_are_worked_out_anew(older_store
     store = Store(older_store("m010_rounds", samples, uncertainty=unsure, foreseen=foreseen))
     assert store.foreseen.missing("r1", "b1") == ["b", "a"]
     assert store.queue.next("ann", "projected") is None
+
+
+def test_brackets_of_a_negative_prompt_beside_weights_are_escaped_as_they_weighed_nothing(
+    older_store, sample_row
+):
+    samples = [
+        sample_row(id="a", weighted="a (red:1.3) cat", negative=r"(bad:1.3) \ [hands]"),
+        sample_row(id="b", weighted="", negative="(bad:1.3)"),
+        sample_row(id="c", weighted="a (red:1.3) cat", negative="(" * 1999),
+    ]
+    store = Store(older_store("m016_kinds", samples))
+    negatives = [row["negative"] for row in store.samples.find(newest=False)]
+    assert negatives == [r"\(bad:1.3\) \\ \[hands\]", "(bad:1.3)", "(" * 1999]
+    with pytest.raises(StoreError, match="append-only"), store.database.writing() as db:
+        db.execute("UPDATE samples SET negative = ''")

@@ -144,6 +144,27 @@ def test_the_studios_own_options_hold_where_nobody_chooses(studio):
     assert studio.models.configured().options.negative == AGAINST
 
 
+@pytest.mark.parametrize(
+    ("prompt", "negative", "expected"),
+    [
+        (PROMPT, "(ugly:1.3)", ("(ugly:1.3)", PROMPT)),
+        (TYPED, "ugly", ("ugly", TYPED)),
+        (PROMPT, "ugly", ("ugly", "")),
+        (PROMPT, "()", ("", "")),
+    ],
+)
+def test_the_negative_prompt_is_in_the_syntax_of_weights_where_a_row_says_so(
+    studio, prompt, negative, expected
+):
+    plain_prompt, chosen = read_options(studio.settings, prompt, negative, weighted=True)
+    assert plain_prompt == PROMPT and (chosen.negative, chosen.weighted) == expected
+    assert read_options(studio.settings, prompt, negative)[1].columns() == {
+        "negative": negative, "weighted": "", "loras": "[]"
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="not from 0 to 10"):
+        read_options(studio.settings, prompt, "(ugly:11)", weighted=True)
+
+
 # ---- images and their rows
 
 
@@ -157,6 +178,8 @@ def test_each_option_changes_the_image_and_is_in_its_row_and_what_was_made_is_no
         (("", "", "style"), {}),
         (("", "", "style,pose"), {}),
         (("", "", "", True), {"weighted": TYPED}),
+        (("a (green:1.5) star", "", "", True), {"weighted": TYPED, "negative": "a (green:1.5) star"}),
+        (("a green star", "", "", True), {"weighted": TYPED, "negative": AGAINST}),
     ]
     for given, columns in cases:
         pair, message = compared(studio, *given, prompt=TYPED if given[3:] else PROMPT)
@@ -179,7 +202,7 @@ def test_each_option_changes_the_image_and_is_in_its_row_and_what_was_made_is_no
     noises = {studio.store.samples.get(pair.none.id)["noise_sha256"] for pair in seen}
     assert len(noises) == 1
     kept = [studio.store.samples.get(pair.projected.id)["noise_sha256"] for pair in seen]
-    assert len({kept[i] for i in (0, 1, 2, 6)}) == 1  # the projector reads the plain text
+    assert len({kept[i] for i in (0, 1, 2, 6, 7, 8)}) == 1  # the projector reads the plain text
 
 
 def test_the_projected_noise_of_images_with_lora_files_is_made_again_by_the_same_files(with_files):
