@@ -197,11 +197,13 @@ def labels(
 ) -> Result:
     """Write the scorer's labels of the store as the folder that retraining replays (STUDIO_LABELS)."""
     from studio.training.replay import gather
+    from studio.training.sampled import left_out_said
 
     most = None if count is None else whole("count", count, 1, 10**9)
     kept = gather(studio, features=not no_features, most=most)
     kept.save(folder)
-    return Result({"samples": len(kept), "words": len(kept.word)}, f"{len(kept)} samples are in {folder}.")
+    text = f"{len(kept)} samples are in {folder}. {left_out_said(kept.meta['left_out'])}".strip()
+    return Result({"samples": len(kept), "words": len(kept.word)}, text)
 
 
 # ---- training -----------------------------------------------------------------------------------------------------
