@@ -123,6 +123,26 @@ def read_options(
     return plain(typed), replace(options, negative=negative, weighted=typed if has_syntax else "")
 
 
+def read_prompts(
+    settings: Settings,
+    prompts: Sequence[str],
+    negative: Any = None,
+    scheduler: Any = None,
+    loras: Any = None,
+    weighted: bool = False,
+) -> tuple[list[str], SamplingOptions, dict[str, str]]:
+    """Prompts and the options that they share, as `read_options` reads one; and the prompts as they were typed by the plain
+    ones, nothing where none has weights. ValueError for prompts that differ in their weights alone."""
+    options, typed = check_options(settings, negative, scheduler, loras), dict[str, str]()
+    for prompt in prompts if weighted else ():
+        text, options = read_options(settings, prompt, negative, scheduler, loras, True)
+        if typed.setdefault(text, options.weighted) != options.weighted:
+            raise ValueError(
+                f"The prompt {text[:60]!r} is there with two sets of weights: collect one after the other."
+            )
+    return list(typed) or list(prompts), replace(options, weighted=""), typed
+
+
 def check_negative(text: Any) -> str:
     """A negative prompt; "" for a blank one."""
     return check_prompt(text) if not isinstance(text, str) or text.strip() else ""
