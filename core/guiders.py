@@ -87,8 +87,7 @@ GUIDERS = {
 def guidance_at(kind: str, scale: float | None, guidance: float) -> float:
     """The guidance against the prediction without the prompt that a kind of a scale has, where that of the sampling is
     `guidance`: its own scale where it takes the place of that."""
-    replaces = kind in GUIDERS and GUIDERS[kind].number == "guidance_scale"
-    return scale if replaces and scale else guidance
+    return scale if scale and GUIDERS[kind].number == "guidance_scale" else guidance
 
 
 def check_guidance(kind: str, scale: float | None) -> float | None:

@@ -256,8 +256,9 @@ def lora_items(loras: Sequence[LoraFile]) -> list[str]:
 
 def about(row: Mapping[str, Any]) -> list[str]:
     """Lines that say what a sample was made with."""
-    lines = [f"prompt with weights: {row['weighted']}"] if row["weighted"] else []
-    lines += [f"negative prompt: {row['negative']}"] if row["negative"] else []
+    lines = [f"prompt with weights: {row['weighted']}"] if row["weighted"] not in ("", row["prompt"]) else []
+    title = "negative prompt with weights" if row["weighted"] == row["prompt"] else "negative prompt"
+    lines += [f"{title}: {row['negative']}"] if row["negative"] else []
     if loras := loras_of(row):
         lines.append("LoRA: " + ", ".join(f"{lora.name} ({lora.weight:g})" for lora in loras))
     return [*lines, f"scheduler: {row['sampler']}"] if row["sampler"] else lines

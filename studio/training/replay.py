@@ -10,6 +10,7 @@ where the seed draws it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,12 +156,13 @@ def gather(
     scored: of these the ones whose steps, guidance, scheduler and negative prompt most of them have, as in training. most: of
     training prompts, drawn at random but always the same."""
     diffuser = studio.models.diffuser()
-    rows = studio.store.samples.find(
-        split=list(splits), scored=True, backbone_revision=diffuser.revision, limit=10_000_000, newest=False
-    )
-    rows = [
+    filters: dict[str, Any] = {
+        "split": list(splits), "method": ["none", "projected"], "backbone_revision": diffuser.revision
+    }  # fmt: skip
+    scored = studio.store.samples.find(scored=True, limit=10_000_000, newest=False, **filters)
+    rows: list[Mapping[str, Any]] = [
         row
-        for row in rows
+        for row in scored
         if (row["height"], row["width"]) == diffuser.size and row["loras"] == "[]" and not row["weighted"]
     ]
     sampling = sampling_of(rows, own_way(studio))
