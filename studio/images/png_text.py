@@ -204,15 +204,16 @@ def from_text(text: str) -> dict[str, Any]:
     extra = [*head[added:], *(line for line in after if not pairs(line).keys() <= SETTINGS)]
     if extra:
         notes.append(f"Lines that an extension added were left out, such as {shown(extra[0])}.")
-    return _usable({**raw, **_webui(raw)}, "webui", notes)
+    return _usable({**raw, **_webui(raw, notes)}, "webui", notes)
 
 
 def _joined(lines: Sequence[str]) -> str:
     return " ".join(line for line in lines if line)
 
 
-def _webui(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The prompt and the negative prompt of the WebUI, whether they have weights, and its LoRAs; the scheduler by its class."""
+def _webui(raw: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The prompt and the negative prompt of the WebUI, whether they have weights, and its LoRAs; the scheduler by its class.
+    What is left out goes to the notes."""
     if len(raw["prompt"]) > MAX_PROMPT:
         return {}  # it is refused in a moment
     tags = LORA_TAG.findall(raw["prompt"])
@@ -222,8 +223,9 @@ def _webui(raw: Mapping[str, Any]) -> dict[str, Any]:
         texts["negative"] = negative
     try:
         weighted = True in [is_weighted(text) for text in texts.values()]
-    except ValueError:  # of a weight that is too large
+    except ValueError as error:  # of a weight that is too large
         weighted = False
+        notes.append(f"Its brackets were taken for text. {error}")
     else:
         texts = texts if weighted else {name: plain(text) for name, text in texts.items()}
     loras = [f"{name}:{weight}" if weight else name for name, weight in tags]
@@ -313,7 +315,8 @@ def _from_json(parsed: Any) -> dict[str, Any]:
             if size and raw["width"] is None:
                 raw |= {"width": size[1], "height": size[2]}
             raw["prompt"] = " ".join(raw["prompt"].split())
-            return _usable({**raw, **_webui(raw)}, "json", [])
+            notes: list[str] = []
+            return _usable({**raw, **_webui(raw, notes)}, "json", notes)
     raise ValueError(
         "This picture's parameters are JSON of a tool whose settings are not known here: type its prompt and seed in."
     )

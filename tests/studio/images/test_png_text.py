@@ -135,12 +135,15 @@ def test_weights_of_either_prompt_come_from_the_webui_and_go_back_to_it(prompt, 
         assert (found["prompt"], found["negative"], found["weighted"]) == (prompt, negative, True)
 
 
-def test_a_weight_of_the_webui_that_is_out_of_range_leaves_both_prompts_as_they_are():
+def test_a_weight_of_the_webui_that_is_out_of_range_leaves_both_prompts_as_they_are_with_a_note():
     found = from_text(f"a (red:1.3) circle\nNegative prompt: (bad:99)\n{SETTINGS}")
     assert (found["prompt"], found["negative"], found["weighted"]) == (
         "a (red:1.3) circle",
         "(bad:99)",
         False,
+    )
+    assert found["note"] == (
+        "Its brackets were taken for text. The weight 99 of 'bad' is not from 0 to 10: change it."
     )
     found = from_text(f"a cat\nNegative prompt: {'(' * 5000}\n{SETTINGS}")
     assert found["negative"] == "" and "Its negative prompt" in found["note"]
