@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from safetensors.torch import load_file
 
 from core import checkpoint
+from core.backbone import Backbone
 from core.diffusion import Diffuser
 from core.quantize import unquantized
 
@@ -46,9 +47,11 @@ class Adapter:
     def check_fits(self, diffuser: Diffuser) -> None:
         """ValueError where it was trained on another backbone."""
         if unquantized(self.backbone_revision) != unquantized(diffuser.revision):
+            trained_on = Backbone.read(self.folder).title
+            named = f"{trained_on}, another backbone" if trained_on else "another backbone"
             raise ValueError(
-                f"The LoRA in {self.folder} was trained on another backbone than {diffuser.name}: train one on this "
-                "backbone, or choose its backbone."
+                f"The LoRA in {self.folder} was trained on {named} than {diffuser.name}: train one on this backbone, or choose "
+                "its backbone."
             )
 
     def _check(self, diffuser: Diffuser) -> None:

@@ -57,8 +57,8 @@ __all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
 class Text:
     """Encoded prompts, c of a batch: hidden (B, L, D), mask (B, L) bool, True at real tokens; words (B, J, L), averaging
     weights of every word over its sub-tokens, zero rows as padding; pooled (B, P) and the negatives, with a mask of their own
-    length, where the pipeline has them; emphasis (B, L), the weights of the tokens in sampling, where prompts have some
-    (`core.options`)."""
+    length, where the pipeline has them; emphasis (B, L) and negative_emphasis, the weights of the tokens in sampling, where
+    there are some (`core.options`)."""
 
     prompts: list[str]
     hidden: Tensor
@@ -71,6 +71,7 @@ class Text:
     negative_pooled: Tensor | None = None
     negative_mask: Tensor | None = None
     emphasis: Tensor | None = None
+    negative_emphasis: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)

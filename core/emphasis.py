@@ -82,11 +82,13 @@ def is_weighted(prompt: str) -> bool:
     return any(weight != 1 for _, weight in parse(prompt))
 
 
-def token_weights(diffuser: Diffuser, prompts: Sequence[str], mask: Tensor) -> Tensor:
-    """Weights (B, L) of the tokens of prompts in the syntax; mask (B, L) is that of the hidden states of their plain texts.
+def token_weights(diffuser: Diffuser, prompts: Sequence[str], mask: Tensor, negative: bool = False) -> Tensor:
+    """Weights (B, L) of the tokens of prompts, or of negative prompts, in the syntax; mask (B, L) is that of the hidden states
+    of their plain texts.
 
     A token that is in two parts has the weight of the later one that has another weight than 1."""
-    table = torch.ones(mask.shape)
+    table, family = torch.ones(mask.shape), diffuser.family
+    read = (family.negative_reading if negative else None) or family.reading
     for row, prompt, real in zip(table, prompts, mask.cpu(), strict=True):
         parts: list[tuple[Word, float]] = []
         text = ""
@@ -96,7 +98,7 @@ def token_weights(diffuser: Diffuser, prompts: Sequence[str], mask: Tensor) -> T
                 parts.append((Word(len(parts), piece, *span, "other", scored=True), weight))
             text += piece
         words, start = [word for word, _ in parts], 0
-        names, reading = diffuser.family.tokenizers, diffuser.family.reading(diffuser.pipe, text)
+        names, reading = family.tokenizers, read(diffuser.pipe, text)
         tokenizers = [getattr(diffuser.pipe, name) for name in names]
         sizes = stretches(tokenizers, len(real))
         for name, tokenizer, size in zip(names, tokenizers, sizes, strict=True):

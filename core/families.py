@@ -284,6 +284,7 @@ class Family:
     text_width    its entry of the hidden states' width
     tokenizers    of each stretch of the hidden states' length, in order; words are located in the first
     reading       the text that the tokenizer reads for a prompt
+    negative_reading  the same for a negative prompt; None: as for a prompt
     options       more arguments of `encode_prompt`, from the pipeline
     blank         required arguments of `encode_prompt` that stay None
     ragged        hidden states are lists of one tensor (L, D) a prompt
@@ -316,6 +317,7 @@ class Family:
     text_width: str = "joint_attention_dim"
     tokenizers: tuple[str, ...] = ("tokenizer",)
     reading: Callable[[Any, str], Reading] = as_it_is
+    negative_reading: Callable[[Any, str], Reading] | None = None
     options: Callable[[Any], dict[str, Any]] = lambda pipe: {}
     blank: tuple[str, ...] = ()
     ragged: bool = False
@@ -439,6 +441,7 @@ SANA = Family(
     arguments=(*_PLAIN, *_MASKED),
     text_width="caption_channels",
     reading=instructed,
+    negative_reading=lowered,
     options=instruction_of,
     extra=of_any_size,
     draw_float32=True,

@@ -46,9 +46,9 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from core.diffusion import Denoise, Diffuser, OnStep
+from core.diffusion import Denoise, Diffuser, OnStep, Text
 from core.families import Family, same
-from core.guiders import GUIDERS, check_guidance
+from core.guiders import GUIDERS, check_guidance, guidance_at
 
 __all__ = ["Guided", "check_guidance", "guider", "hooks", "unlogged"]
 MIDDLE = (7 / 24, 10 / 24)  # which of a transformer's blocks are weakened: Stability AI's 7 to 9 of 24
@@ -63,9 +63,23 @@ class Guided:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._diffuser, name)
 
-    def sample(self, *args: Any, **options: Any) -> Tensor:
+    def sample(
+        self,
+        text: Text,
+        noise: Tensor,
+        steps: int | None = None,
+        guidance: float | None = None,
+        *args: Any,
+        **options: Any,
+    ) -> Tensor:
         """As `Diffuser.sample`; ValueError where diffusers has no such guidance for the backbone."""
-        return self._diffuser.sample(*args, **{**options, "denoise": self._denoise})
+        # what is checked of the guidance (core.options) is that which the images have
+        guidance = guidance_at(
+            self.kind, self.guider_scale, self.default_guidance if guidance is None else guidance
+        )
+        return self._diffuser.sample(
+            text, noise, steps, guidance, *args, **{**options, "denoise": self._denoise}
+        )
 
     def _denoise(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         if self.kind == "seg" and inputs["height"] != inputs["width"]:
@@ -80,7 +94,7 @@ class Guided:
     def check(self, guidance: float) -> Denoise:
         """How latents are made at this guidance of the sampling; ValueError where diffusers cannot. Changes nothing."""
         diffuser, kind, name = self._diffuser, GUIDERS[self.kind], self.kind
-        scale = self.guider_scale if kind.number == "guidance_scale" and self.guider_scale else guidance
+        scale = guidance_at(name, self.guider_scale, guidance)
         # there is no unconditional pass where guidance is an input of the network, or was left out by distillation
         distilled = diffuser.embedded or not diffuser.guided
         modular = bool(diffuser.family.modular) and takes_guider(diffuser.family.modular)

@@ -84,6 +84,12 @@ GUIDERS = {
 }  # fmt: skip
 
 
+def guidance_at(kind: str, scale: float | None, guidance: float) -> float:
+    """The guidance against the prediction without the prompt that a kind of a scale has, where that of the sampling is
+    `guidance`: its own scale where it takes the place of that."""
+    return scale if scale and GUIDERS[kind].number == "guidance_scale" else guidance
+
+
 def check_guidance(kind: str, scale: float | None) -> float | None:
     """The scale of a kind, its default for None; ValueError for an unknown kind or a scale that is not above 0."""
     if kind not in GUIDERS:

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core.adapter import LOADED, check_loaded
 from core.diffusion import Diffuser, Text
 from core.emphasis import plain, token_weights, weighted
+from core.families import text_of
 from core.loading import out_of_memory
 from core.schedulers import like
 from core.words import check_prompt
@@ -31,6 +33,8 @@ FILE = f"{LOADED}file_"  # prefix of the names of adapters from files; core.adap
 DOWN = re.compile(
     r"lora_A\.|lora\.down\.|lora_down\.|lora_linear_layer\.down\."
 )  # one a layer of a LoRA file
+BASES = ("ss_base_model_version", "modelspec.architecture", "ss_sd_model_name")
+"""What trainers (kohya's, and others after the specification ModelSpec) write into a file of its base model."""
 MOST_WEIGHT = 10.0
 UNTRAINED = "The projector was trained without a negative prompt, so what it gains with one is not known: compare the two."
 _layers: weakref.WeakKeyDictionary[Any, dict[str, list[str]]] = weakref.WeakKeyDictionary()
@@ -41,7 +45,8 @@ _layers: weakref.WeakKeyDictionary[Any, dict[str, list[str]]] = weakref.WeakKeyD
 class Options:
     """Options of sampling.
 
-    negative: what the image should not show. scheduler: diffusers' class name (`core.schedulers`), "" for the model's own.
+    negative: what the image should not show, in the same syntax as the prompts. scheduler: diffusers' class name
+    (`core.schedulers`), "" for the model's own.
     loras: LoRA files (.safetensors) or hub ids, each with its weight. weighted: prompts are in the WebUI's syntax of weights
     (`core.emphasis`)."""
 
@@ -79,13 +84,25 @@ class Configured:
 
     def encode(self, prompts: Sequence[str]) -> Text:
         """As `Diffuser.encode`, of the plain texts; prompts may have weights where the options say so."""
-        given = [check_prompt(prompt) for prompt in prompts]
-        texts = [plain(prompt) for prompt in given] if self.options.weighted else given
+        given, weighted = [check_prompt(prompt) for prompt in prompts], self.options.weighted
+        read = plain if weighted else str
         with lora_files(self._diffuser, self.options.loras):
-            text = self._diffuser.encode(texts, self.options.negative)
-        if self.options.weighted:
+            text = self._diffuser.encode([read(prompt) for prompt in given], read(self.options.negative))
+        if weighted:
             text.emphasis = token_weights(self._diffuser, given, text.mask).to(text.hidden.device)
+            text.negative_emphasis = self._negative_weights(text)
         return text
+
+    def _negative_weights(self, text: Text) -> Tensor | None:
+        """Weights (B, L) of the tokens of the negative prompt of a text, None where there is none."""
+        if not self.options.negative or text.negative is None:
+            return None
+        diffuser, mask = self._diffuser, text.negative_mask
+        if mask is None:
+            states = {"hidden": text.negative}
+            mask = text_of(diffuser.family, diffuser.pipe, [plain(self.options.negative)], states)[1]
+        row = token_weights(diffuser, [self.options.negative], mask[:1].bool(), negative=True)
+        return row.repeat(len(text), 1).to(text.negative.device)
 
     @torch.no_grad()
     def sample(
@@ -101,6 +118,8 @@ class Configured:
         self.check(self._diffuser.default_guidance if guidance is None else guidance)
         if text.emphasis is not None:
             text = replace(text, hidden=weighted(text.hidden, text.emphasis))
+        if text.negative is not None and text.negative_emphasis is not None:
+            text = replace(text, negative=weighted(text.negative, text.negative_emphasis))
         with lora_files(self._diffuser, self.options.loras), scheduled(self._diffuser, self._scheduler):
             return self._diffuser.sample(text, noise, steps, guidance, *args, **more)
 
@@ -255,7 +274,7 @@ def _load(diffuser: Diffuser, source: str, name: str) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
             f"The LoRA {path.name} cannot be put on {diffuser.name} ({reason}): it is damaged or was made for another base "
-            "model. Take one that was made for this one."
+            f"model. {made_for(path)}Take one that was made for this one."
         ) from error
     wanted, there = sum(bool(DOWN.search(key)) for key in keys), 0
     for component in pipe.components.values():
@@ -267,5 +286,16 @@ def _load(diffuser: Diffuser, source: str, name: str) -> None:
     if there < max(wanted, 1):
         raise ValueError(
             f"Of the {wanted} layers of the LoRA {path.name} only {there} have a place in {diffuser.name}: it was made for "
-            "another base model. Take one that was made for this one."
+            f"another base model. {made_for(path)}Take one that was made for this one."
         )
+
+
+def made_for(path: Path) -> str:
+    """The sentence that names the base model which a LoRA file says it was made for, "" where it says none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return ""
+    base = " ".join(next((about[key] for key in BASES if about.get(key)), "").split())
+    return f"The file says that it was made for {base[:80]}. " if base else ""

@@ -36,7 +36,7 @@ Scheduler = Annotated[
     "diffusers' class name, such as DPMSolverMultistepScheduler; none given: STUDIO_SCHEDULER, else the model's own",
 ]
 Loras = Annotated[str, "files of the folder loras in STUDIO_HOME, with weights: style:0.8,pose"]
-Weighted = Annotated[bool, "the prompt has weights as in the WebUI: (hat:1.3), [hat]"]
+Weighted = Annotated[bool, "prompt and negative prompt have weights as in the WebUI: (hat:1.3), [hat]"]
 # formats that labels are exported to and imported from; `studio.exchange.transfer` says what is in each
 OutFormat = Literal["jsonl", "csv", "parquet", "dataset", "dpo", "votes", "richhf", "rapidata"]
 InFormat = Literal["jsonl", "csv", "parquet", "dataset", "dpo", "richhf", "rapidata"]

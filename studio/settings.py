@@ -56,9 +56,14 @@ def _guidance(variable: str, text: str) -> float:
 
 
 def _negative(variable: str, text: str) -> str:
-    if len(text) > 2000 or not text.isprintable():
-        raise ValueError(f"{variable} is {text[:40]!r}: set it to a line of at most 2000 characters.")
-    return text
+    if not text:  # torch takes long to import
+        return text
+    from core.words import check_prompt
+
+    try:
+        return check_prompt(text)
+    except ValueError as error:
+        raise ValueError(f"{variable} cannot be used as a negative prompt. {error}") from None
 
 
 def _scheduler(variable: str, text: str) -> str:

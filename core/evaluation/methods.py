@@ -16,7 +16,7 @@ import torch
 from core.diffusion import Diffuser, Text
 from core.evaluation.base import DEFAULT, Method, Settings, Start, Wrapper, joined
 from core.evaluation.choosing import NoiseChooser, candidate, check_count, weights_digest
-from core.guiders import GUIDERS, check_guidance
+from core.guiders import GUIDERS, check_guidance, guidance_at
 from core.noise import Shape, check_strength, second
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and is not needed to name methods
@@ -140,6 +140,14 @@ class Tuned(Wrapper):
     def changed(self, diffuser: Diffuser) -> Iterator[Any]:
         with self.adapter.on(diffuser):
             yield diffuser
+
+
+def guidance_of(method: Method, guidance: float) -> float:
+    """The guidance that a method's images have, where that of the sampling is `guidance`."""
+    for inner in around(method):
+        if isinstance(inner, Guidance):
+            return guidance_at(inner.kind, inner.scale, guidance)
+    return guidance
 
 
 def around(method: Method) -> list[Method]:

@@ -182,7 +182,7 @@ COLUMNS = {
     "prompt": "the text that the image was made from",
     "prompt_set, split": "where the prompt comes from; `heldout` prompts were never trained on",
     "seed, backbone, backbone_revision, width, height, steps, guidance, sampler": "what makes the image again",
-    "negative, weighted, loras": "the negative prompt; the prompt with weights in the WebUI's syntax, where it had any; the LoRA "
+    "negative, weighted, loras": "the negative prompt; the prompt with weights in the WebUI's syntax, where it or the negative prompt had any; the LoRA "
     "files, as JSON",
     "method, strength, projector_run": "`none`, or how the initial noise was changed, how far, and by which model",
     "noise_sha256": "of the initial noise",

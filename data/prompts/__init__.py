@@ -13,9 +13,9 @@ from pathlib import Path
 
 from data.exchange.text import decoded
 from data.shapes.scenes import WORLDS, heldout_prompts
+from data.store.checks import PROMPT_LENGTH
 
 SETS = {"shapes_train": "train", "shapes_validation": "validation", "shapes_heldout": "heldout"}
-LONGEST = 2000
 MOST = 100_000
 
 
@@ -66,8 +66,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def usable(where: str, prompt: str) -> str:
     """The prompt in Unicode's composed form (NFC); ValueError, with its place in the file, if it is too long or no text."""
-    if len(prompt) > LONGEST:
-        raise ValueError(f"{where}: {len(prompt)} characters; shorten it to {LONGEST} at most.")
+    if len(prompt) > PROMPT_LENGTH:
+        raise ValueError(f"{where}: {len(prompt)} characters; shorten it to {PROMPT_LENGTH} at most.")
     if "\x00" in prompt:
         raise ValueError(f"{where}: not a text file; save it as plain text.")
     for place, char in enumerate(prompt, 1):

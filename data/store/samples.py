@@ -17,6 +17,7 @@ from data.store.checks import choice, maybe, words
 from data.store.database import Records, exists, insert, need, new_id, now
 from data.store.schema import SPLITS
 
+LORA_WEIGHT = 10.0  # of a LoRA file, at most
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 # word_rules: as every sample was counted before rules had numbers
 DEFAULTS = {"prompt_set": "", "split": "train", "backbone_revision": "", "sampler": "", "method": "none", "strength": 0.0,
@@ -60,7 +61,7 @@ def _loras(name: str, value: Any) -> str:
 
 LORA: dict[str, checks.Shape] = {
     "name": partial(checks.text, longest=200), "sha256": checks.sha256,
-    "weight": partial(checks.number, low=-10, high=10),
+    "weight": partial(checks.number, low=-LORA_WEIGHT, high=LORA_WEIGHT),
 }  # fmt: skip
 SHAPES: dict[str, checks.Shape] = {
     "id": checks.identifier, "prompt": partial(checks.text, longest=checks.PROMPT_LENGTH), "prompt_set": words(),

@@ -106,7 +106,7 @@ def image(
 def read_image(studio: Studio, file: Annotated[GivenFile, "the PNG"]) -> dict[str, Any]:
     """How a PNG says that it was made, whether this studio, the WebUI of AUTOMATIC1111 or a tool whose JSON is known wrote it.
 
-    Returns: prompt, seed, steps, guidance, width, height, method, strength, run, negative, scheduler, loras: [name:weight], weighted: whether the prompt has weights; what is not said is null or empty; source: studio, webui or json; note: what of it cannot be used here, or ''
+    Returns: prompt, seed, steps, guidance, width, height, method, strength, run, negative, scheduler, loras: [name:weight], hashes: the SHA-256 of these files by name, where it is said, weighted: whether the prompt has weights; what is not said is null or empty; source: studio, webui or json; note: what of it cannot be used here, or ''
     """
     return png_text.read_png(given(file))
 

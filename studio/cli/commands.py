@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from core.progress import Stopped
 from studio.cli.console import Console
-from studio.doors import PROGRAM, Loras, Negative, Result, RunId, Scheduler, command, endpoint, group
+from studio.doors import (
+    PROGRAM,
+    Loras,
+    Negative,
+    Result,
+    RunId,
+    Scheduler,
+    Weighted,
+    command,
+    endpoint,
+    group,
+)
 from studio.numbers import whole
 from studio.settings import Settings, settings_table
 from studio.times import moment
@@ -92,22 +103,23 @@ def collect(
     negative: Negative = None,
     scheduler: Scheduler = None,
     loras: Loras = "",
+    weighted: Weighted = False,
     batch: Annotated[int | None, "images at a time"] = None,
     no_score: Annotated[bool, "leave the scoring for later"] = False,
 ) -> Result:
     """Make and store images, and score them."""
     from data.prompts import load
     from data.prompts.public import read_set, set_name
-    from studio.images.options import check_options
+    from studio.images.options import read_prompts
 
     if prompts:
         texts = first(read_set(prompts), "count", count)
     else:
         texts = load(set, 100 if count is None else count, studio.settings.world)
+    texts, options, typed = read_prompts(studio.settings, texts, negative, scheduler, loras, weighted)
     ids = studio.collecting.collect(
         texts, seeds, method, steps=steps, guidance=guidance, strength=strength, batch=batch,
-        options=check_options(studio.settings, negative, scheduler, loras),
-        prompt_set=set_name(prompts) if prompts else set, first_seed=first_seed,
+        options=options, typed=typed, prompt_set=set_name(prompts) if prompts else set, first_seed=first_seed,
         on_progress=console.count("images"), stop=console.stop,
     )  # fmt: skip
     later = no_score or console.stop.is_set()
@@ -197,11 +209,13 @@ def labels(
 ) -> Result:
     """Write the scorer's labels of the store as the folder that retraining replays (STUDIO_LABELS)."""
     from studio.training.replay import gather
+    from studio.training.sampled import left_out_said
 
     most = None if count is None else whole("count", count, 1, 10**9)
     kept = gather(studio, features=not no_features, most=most)
     kept.save(folder)
-    return Result({"samples": len(kept), "words": len(kept.word)}, f"{len(kept)} samples are in {folder}.")
+    text = f"{len(kept)} samples are in {folder}. {left_out_said(kept.meta['left_out'])}".strip()
+    return Result({"samples": len(kept), "words": len(kept.word)}, text)
 
 
 # ---- training -----------------------------------------------------------------------------------------------------

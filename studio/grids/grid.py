@@ -38,6 +38,7 @@ from core.checkpoint import CheckpointError
 from core.diffusion import Diffuser
 from core.evaluation.base import Method, Start
 from core.evaluation.base import Settings as Sampling
+from core.evaluation.methods import guidance_of
 from core.guiders import GUIDERS
 from core.loading import out_of_memory
 from core.progress import Stopped
@@ -262,9 +263,10 @@ class Cells:
         size = (grid.height or diffuser.size[0], grid.width or diffuser.size[1])
         for variant in grid.variants:
             sampling = sampling_of(variant, size)
-            ways.of(variant).check(diffuser, sampling)
+            method = ways.of(variant)
+            method.check(diffuser, sampling)
             if options != NONE:
-                diffuser.check(sampling.guidance)
+                diffuser.check(guidance_of(method, sampling.guidance))
         warnings = (ways.using(variant).warning for variant in grid.variants)
         job.warning = " ".join(dict.fromkeys(filter(None, warnings)))[:2000]
         if job.warning:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from core import ranks
@@ -36,6 +38,7 @@ class Collecting:
         width: int | None = None,
         height: int | None = None,
         options: SamplingOptions | None = None,
+        typed: Mapping[str, str] | None = None,
         strength: float = 1.0,
         batch: int | None = None,
         prompt_set: str = "",
@@ -47,7 +50,8 @@ class Collecting:
     ) -> list[str]:
         """Make `seeds_per_prompt` images of every prompt with each prompt's own seeds; the samples' ids in order.
 
-        steps, guidance, width, height, options: None for those of the settings or the backbone. split: None for that of the
+        steps, guidance, width, height, options: None for those of the settings or the backbone. typed: the prompts with weights
+        as they were typed, by the plain ones; then a batch has images of one prompt. split: None for that of the
         prompt. evaluation: seeds that no training uses.
 
         Stored images are not made again, so a stopped collection resumes when it is asked for again. Several ranks share
@@ -72,18 +76,18 @@ class Collecting:
         how: dict[str, Any] = {
             "method": method, "strength": strength, "steps": steps, "guidance": guidance, "height": height, "width": width,
         }  # fmt: skip
-        options = default_options(self.settings) if options is None else options
+        options, typed = default_options(self.settings) if options is None else options, typed or {}
         same = {
             **how, **made_with(diffuser, options), "strength": strength if method == "projected" else 0.0,
             "projector_run": projector.run,
         }  # fmt: skip
         shards.merge(self.making)
-        ids, halt = self._stored(prompts, same), asked(stop)
+        ids, halt = self._stored(prompts, same, typed), asked(stop)
         todo = [pair for pair in wanted if pair not in ids]
         done = len(wanted) - len(todo)
         if on_progress:
             on_progress(done, len(wanted))
-        how |= {"prompt_set": prompt_set, "split": split, "options": options}
+        how |= {"prompt_set": prompt_set, "split": split, "options": options, "typed": typed}
         sharing = shards.Sharing(self.making, make_share, todo, batch, halt, **how)
 
         def on_part(made: int) -> None:
@@ -92,7 +96,7 @@ class Collecting:
 
         ids |= self.collect_here(sharing.mine, batch, **how, halt=halt, on_part=on_part)
         if sharing.end():
-            ids = self._stored(prompts, same)
+            ids = self._stored(prompts, same, typed)
         return [ids[pair] for pair in wanted if pair in ids]
 
     def _projector(self, method: str) -> Using:
@@ -101,13 +105,17 @@ class Collecting:
             raise ValueError(using.problem)
         return using
 
-    def _stored(self, prompts: Sequence[str], same: Mapping[str, Any]) -> dict[tuple[str, int], str]:
-        """The ids of stored images of prompts by prompt and seed. same: columns that they must have."""
+    def _stored(
+        self, prompts: Sequence[str], same: Mapping[str, Any], typed: Mapping[str, str]
+    ) -> dict[tuple[str, int], str]:
+        """The ids of stored images of prompts by prompt and seed. same: columns that they must have; typed: prompts with
+        weights, by the plain ones."""
         ids = {}
         for at in range(0, len(prompts), 200):
             some = prompts[at : at + 200]
             for row in self.store.samples.find(prompt=some, method=same["method"], limit=1_000_000):
-                if row["image_path"] and all(row[name] == value for name, value in same.items()):
+                wanted = {**same, "weighted": typed.get(row["prompt"], "")}
+                if row["image_path"] and all(row[name] == value for name, value in wanted.items()):
                     ids[row["prompt"], row["seed"]] = row["id"]
         return ids
 
@@ -119,6 +127,8 @@ class Collecting:
         *,
         prompt_set: str,
         split: str | None,
+        options: SamplingOptions,
+        typed: Mapping[str, str],
         halt: Callable[[], bool],
         on_part: Callable[[int], None] = lambda made: None,
         **sampling: Any,
@@ -127,9 +137,15 @@ class Collecting:
         `Plan`. on_part gets how many are made."""
         projector = self._projector(method)
         made: dict[tuple[str, int], str] = {}
-        for at in range(0, len(todo), batch):
-            pairs = todo[at : at + batch]
-            plan = Plan([p for p, _ in pairs], [s for _, s in pairs], [method] * len(pairs), **sampling)
+        for pairs in batches(todo, batch, typed):
+            weighted = replace(options, weighted=typed.get(pairs[0][0], ""))
+            plan = Plan(
+                [p for p, _ in pairs],
+                [s for _, s in pairs],
+                [method] * len(pairs),
+                options=weighted,
+                **sampling,
+            )
             try:
                 with self.models.lock:
                     noise, images = self.making.make(plan, projector, None, halt)
@@ -139,6 +155,15 @@ class Collecting:
             made.update(zip(pairs, ids, strict=True))
             on_part(len(made))
         return made
+
+
+def batches(
+    todo: Sequence[tuple[str, int]], size: int, typed: Mapping[str, str]
+) -> Iterator[list[tuple[str, int]]]:
+    """Prompts with a seed each in batches; those of a prompt with weights have no other prompt in them."""
+    for _, alike in groupby(todo, lambda pair: typed.get(pair[0], "")):
+        pairs = list(alike)
+        yield from (pairs[at : at + size] for at in range(0, len(pairs), size))
 
 
 def make_share(

@@ -70,7 +70,17 @@ SET = "examples"  # the prompt set of their samples
 INDEX = "index.json"
 FORMAT = 1
 MODELS = ("backbone", "scorer", "projector")
-SHARED = ("strength", "steps", "guidance", "height", "width", "backbone", "backbone_revision", "sampler")
+SHARED = (
+    "strength",
+    "steps",
+    "guidance",
+    "height",
+    "width",
+    "backbone",
+    "backbone_revision",
+    "sampler",
+    "negative",
+)
 OWN = ("id", "prompt", "word_rules", "seed", "method", "image_sha256", "noise_sha256", "group_id")
 
 Judge = Callable[[str, np.ndarray], Opinion | None]
@@ -335,7 +345,7 @@ def _add(studio: Studio, folder: Path) -> int:
 def _row(index: Mapping[str, Any], entry: Mapping[str, Any], run: str, path: str) -> dict[str, Any]:
     projected = entry["method"] == "projected"
     return {
-        **{name: index[name] for name in SHARED},
+        **{name: index[name] for name in SHARED if name in index},  # an earlier index has no negative prompt
         **{name: entry[name] for name in OWN},
         "n_words": unit_count(entry),
         "strength": index["strength"] if projected else 0.0,

@@ -192,7 +192,7 @@ class Making:
         """The id of the stored sample that equals this one: the same bytes or, where the image is given, the same pixels but
         for the rounding of another batch size."""
         rows = self.store.samples.find(
-            prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100
+            prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=1_000_000
         )
         rows = [old for old in rows if old["image_path"] and all(old[name] == row[name] for name in SAME)]
         for old in sorted(rows, key=lambda old: old["image_sha256"] != image_sha256):

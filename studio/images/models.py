@@ -29,7 +29,7 @@ from core.scoring.vlm import VLMScorer
 from data.store import Store
 from studio.access.places import shortened
 from studio.images import gpu
-from studio.images.options import SamplingOptions, default_options
+from studio.images.options import NONE, SamplingOptions, default_options
 from studio.settings import Settings, is_address
 
 log = logging.getLogger("studio")
@@ -98,6 +98,7 @@ class Models:
         libraries()
         say("Loading the diffusion model.")
         self.diffuser()
+        self.check_options()
         say("Loading the scorer.")
         self.scorer()
         say("Loading the projector and the reward model.")
@@ -126,6 +127,18 @@ class Models:
         no such option."""
         options = default_options(self.settings) if options is None else options
         return configured(self.diffuser(), options.of(self.settings))
+
+    def check_options(self) -> None:
+        """ValueError where the model has no such option as the settings say, or no use for it at their guidance."""
+        options = default_options(self.settings)
+        try:
+            diffuser = self.configured(options)
+            if options != NONE:
+                diffuser.check(self.sampling()["guidance"])
+        except ValueError as error:
+            named = {"STUDIO_NEGATIVE": options.negative, "STUDIO_SCHEDULER": options.scheduler}
+            given = " and ".join(f"{name} ({value[:60]!r})" for name, value in named.items() if value)
+            raise ValueError(f"{given} cannot be used with this backbone. {error}") from error
 
     def share(self, other: Models) -> None:
         """Use the diffuser, the scorer and the lock of another studio."""

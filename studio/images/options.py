@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.emphasis import plain
-from core.options import UNTRAINED, Options, digest_of
+from core.options import MOST_WEIGHT, UNTRAINED, Options, digest_of
 from core.schedulers import SCHEDULERS
 from core.words import check_prompt
 from studio.numbers import real, shown
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 MOST = 8  # files at once
-WEIGHTS = (-10.0, 10.0)
+LONGEST_NAME = 200  # characters of a file's name
+WEIGHTS = (-MOST_WEIGHT, MOST_WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class LoraFile:
 @dataclass(frozen=True)
 class SamplingOptions:
     """negative: the negative prompt; scheduler: a class name, "" for the model's own; loras: in the order of their names;
-    weighted: the prompt as it was typed, where parts of it have weights, else ""."""
+    weighted: the prompt as it was typed, where parts of it or of the negative prompt have weights, else "". The negative prompt
+    is in the syntax of weights only then."""
 
     negative: str = ""
     scheduler: str = ""
@@ -54,6 +56,11 @@ class SamplingOptions:
         """The same for `core.options`; ValueError where a file is gone."""
         loras = tuple((str(file_of(settings, lora)), lora.weight) for lora in self.loras)
         return Options(self.negative, self.scheduler, loras, bool(self.weighted))
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each LoRA file by its name."""
+        return {lora.name: lora.sha256 for lora in self.loras}
 
     def columns(self) -> dict[str, str]:
         """The columns of a sample but that of the scheduler."""
@@ -102,15 +109,38 @@ def read_options(
     loras: Any = None,
     weighted: Any = False,
 ) -> tuple[Any, SamplingOptions]:
-    """A prompt and its options, as `check_options` reads these. weighted: the prompt is in the syntax of weights; the one that
-    is returned is plain."""
+    """A prompt and its options, as `check_options` reads these. weighted: the prompt and the negative prompt are in the syntax
+    of weights; the prompt that is returned is plain."""
     options = check_options(settings, negative, scheduler, loras)
     if not isinstance(weighted, bool):
         raise ValueError(f"The weights of words are {shown(weighted)}: switch them on or off.")
     if not weighted:
         return prompt, options
-    typed = check_prompt(prompt)
-    return plain(typed), replace(options, weighted=typed if plain(typed) != typed else "")
+    typed, negative = check_prompt(prompt), options.negative
+    if not plain(negative).strip():
+        negative = ""
+    has_syntax = plain(typed) != typed or plain(negative) != negative
+    return plain(typed), replace(options, negative=negative, weighted=typed if has_syntax else "")
+
+
+def read_prompts(
+    settings: Settings,
+    prompts: Sequence[str],
+    negative: Any = None,
+    scheduler: Any = None,
+    loras: Any = None,
+    weighted: bool = False,
+) -> tuple[list[str], SamplingOptions, dict[str, str]]:
+    """Prompts and the options that they share, as `read_options` reads one; and the prompts as they were typed by the plain
+    ones, nothing where none has weights. ValueError for prompts that differ in their weights alone."""
+    options, typed = check_options(settings, negative, scheduler, loras), dict[str, str]()
+    for prompt in prompts if weighted else ():
+        text, options = read_options(settings, prompt, negative, scheduler, loras, True)
+        if typed.setdefault(text, options.weighted) != options.weighted:
+            raise ValueError(
+                f"The prompt {text[:60]!r} is there with two sets of weights: collect one after the other."
+            )
+    return list(typed) or list(prompts), replace(options, weighted=""), typed
 
 
 def check_negative(text: Any) -> str:
@@ -147,8 +177,8 @@ def check_loras(settings: Settings, given: Any) -> tuple[LoraFile, ...]:
     for item in items:
         if not isinstance(item, str):
             raise ValueError(f"The LoRA {shown(item)} is no name: give names such as style:0.8.")
-        name, colon, weight = item.strip().rpartition(":") if ":" in item else (item.strip(), "", "")
-        if not name and not colon:
+        name, weight = split_item(item)
+        if not name and not weight:
             continue
         full = name if name in names else f"{name}{SUFFIX}"
         if full not in names:
@@ -159,11 +189,19 @@ def check_loras(settings: Settings, given: Any) -> tuple[LoraFile, ...]:
             )
         if full in files:
             raise ValueError(f"The LoRA {full} is named twice: name it once.")
-        amount = real(f"weight of the LoRA {full}", weight, *WEIGHTS) if colon else 1.0
+        amount = real(f"weight of the LoRA {full}", weight, *WEIGHTS) if weight else 1.0
         files[full] = LoraFile(full, amount, digest_of(lora_folder(settings) / full))
     if len(files) > MOST:
         raise ValueError(f"There are {len(files)} LoRA files: give {MOST} at most.")
     return tuple(files[name] for name in sorted(files))
+
+
+def split_item(item: str) -> tuple[str, str]:
+    """The name and the weight of a LoRA such as "style:0.8"; no weight, "", where none is given. A file's own name may have
+    colons: it ends with SUFFIX."""
+    item = item.strip()
+    name, colon, weight = item.rpartition(":")
+    return (item, "") if not colon or item.endswith(SUFFIX) else (name.strip(), weight.strip())
 
 
 def file_of(settings: Settings, lora: LoraFile) -> Path:
@@ -175,6 +213,19 @@ def file_of(settings: Settings, lora: LoraFile) -> Path:
     raise ValueError(
         f"The LoRA {lora.name} (sha256 {lora.sha256[:12]}) is not in the folder loras of STUDIO_HOME, or was replaced: put the "
         "same file there again, or leave it out."
+    )
+
+
+def replaced(settings: Settings, hashes: Mapping[str, str]) -> str:
+    """The sentence for LoRA files that were replaced: whose names are here, but with another SHA-256 than in hashes (by
+    name). "" where there are none."""
+    folder, names = lora_folder(settings), lora_names(settings)
+    others = [name for name in hashes if name in names and digest_of(folder / name) != hashes[name]]
+    if not others:
+        return ""
+    return (
+        f"The folder loras of STUDIO_HOME has another file under the name {', '.join(others)[:200]} than the image was made "
+        "with, so another image will be made: put the same file there again to get the same one."
     )
 
 
@@ -205,8 +256,9 @@ def lora_items(loras: Sequence[LoraFile]) -> list[str]:
 
 def about(row: Mapping[str, Any]) -> list[str]:
     """Lines that say what a sample was made with."""
-    lines = [f"prompt with weights: {row['weighted']}"] if row["weighted"] else []
-    lines += [f"negative prompt: {row['negative']}"] if row["negative"] else []
+    lines = [f"prompt with weights: {row['weighted']}"] if row["weighted"] not in ("", row["prompt"]) else []
+    title = "negative prompt with weights" if row["weighted"] == row["prompt"] else "negative prompt"
+    lines += [f"{title}: {row['negative']}"] if row["negative"] else []
     if loras := loras_of(row):
         lines.append("LoRA: " + ", ".join(f"{lora.name} ({lora.weight:g})" for lora in loras))
     return [*lines, f"scheduler: {row['sampler']}"] if row["sampler"] else lines

@@ -22,7 +22,16 @@ from core.schedulers import SCHEDULERS
 from core.words import MAX_PROMPT, check_prompt
 from data.store.checks import identifier
 from studio.images.methods import parse, projects
-from studio.images.options import MOST, SUFFIX, WEIGHTS, check_negative, check_scheduler, loras_of
+from studio.images.options import (
+    LONGEST_NAME,
+    MOST,
+    SUFFIX,
+    WEIGHTS,
+    check_negative,
+    check_scheduler,
+    loras_of,
+    split_item,
+)
 from studio.images.views import GUIDANCE, STEPS, check_side, seed_from
 from studio.numbers import real, shown, whole
 
@@ -45,7 +54,7 @@ JSON_KEYS = {  # of other tools, in lower case without punctuation
 }  # fmt: skip
 CLASSES = {name: kind for kind, name in reversed(SAMPLERS.items()) if kind in SCHEDULERS}
 BRACKETS = re.compile(r"([()\[\]\\])")
-LORA_TAG = re.compile(r"\s*<lora:([^<>:]{1,200}):?([^<>:]*)[^<>]*>")
+LORA_TAG = re.compile(rf"\s*<lora:([^<>:]{{1,{LONGEST_NAME}}}):?([^<>:]*)[^<>]*>")
 OPTIONS = ("negative", "weighted", "loras")  # columns that most samples have nothing in
 TITLES = {"negative": "negative prompt", "scheduler": "sampler", "loras": "LoRA"}
 NO_TEXT = (
@@ -59,9 +68,9 @@ NO_TEXT = (
 
 def parameters_text(row: Mapping[str, Any]) -> str:
     """The "parameters" of a sample's row, as the WebUI writes them; keys of this studio alone come last."""
-    prompt = row["weighted"] or BRACKETS.sub(
-        r"\\\1", row["prompt"]
-    )  # so that the WebUI reads no weights either
+    prompt, negative = row["weighted"] or row["prompt"], row["negative"]
+    if not row["weighted"]:  # so that the WebUI reads no weights either
+        prompt, negative = (BRACKETS.sub(r"\\\1", text) for text in (prompt, negative))
     tags = [f"<lora:{lora.name.removesuffix(SUFFIX)}:{lora.weight:g}>" for lora in loras_of(row)]
     values = {
         "Steps": row["steps"],
@@ -75,8 +84,8 @@ def parameters_text(row: Mapping[str, Any]) -> str:
         "Run": row["projector_run"],
     }
     line = ", ".join(f"{key}: {quoted(value)}" for key, value in values.items() if value is not None)
-    negative = [f"Negative prompt: {row['negative']}"] if row["negative"] else []
-    return "\n".join([" ".join([prompt, *tags]), *negative, line])
+    against = [f"Negative prompt: {negative}"] if negative else []
+    return "\n".join([" ".join([prompt, *tags]), *against, line])
 
 
 def own_json(row: Mapping[str, Any]) -> str:
@@ -129,10 +138,11 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 def read_png(source: str | Path | bytes) -> dict[str, Any]:
     """The parameters of a PNG: {prompt, seed, steps, guidance, width, height, method, strength, run, negative, scheduler, loras,
-    weighted, source, note}.
+    hashes, weighted, source, note}.
 
     What is missing or cannot be used here is None (method "none", strength 0, run "", no negative prompt, scheduler and
-    LoRAs), and `note` says what was left out. loras: [name:weight]; weighted: the prompt has weights. source: "studio", "webui" or "json". ValueError with a sentence where there is nothing to use.
+    LoRAs), and `note` says what was left out. loras: [name:weight]; hashes: the SHA-256 of those files by name, where it is
+    known; weighted: the prompt has weights. source: "studio", "webui" or "json". ValueError with a sentence where there is nothing to use.
     """
     texts = png_texts(source)
     for key in (OWN, OLD):
@@ -194,29 +204,34 @@ def from_text(text: str) -> dict[str, Any]:
     extra = [*head[added:], *(line for line in after if not pairs(line).keys() <= SETTINGS)]
     if extra:
         notes.append(f"Lines that an extension added were left out, such as {shown(extra[0])}.")
-    return _usable({**raw, **_webui(raw)}, "webui", notes)
+    return _usable({**raw, **_webui(raw, notes)}, "webui", notes)
 
 
 def _joined(lines: Sequence[str]) -> str:
     return " ".join(line for line in lines if line)
 
 
-def _webui(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The prompt of the WebUI, whether it has weights, and its LoRAs; the scheduler by its class."""
+def _webui(raw: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The prompt and the negative prompt of the WebUI, whether they have weights, and its LoRAs; the scheduler by its class.
+    What is left out goes to the notes."""
     if len(raw["prompt"]) > MAX_PROMPT:
         return {}  # it is refused in a moment
     tags = LORA_TAG.findall(raw["prompt"])
-    prompt = LORA_TAG.sub("", raw["prompt"]).strip() if tags else raw["prompt"]
+    texts = {"prompt": LORA_TAG.sub("", raw["prompt"]).strip() if tags else raw["prompt"]}
+    negative = raw.get("negative")
+    if isinstance(negative, str) and len(negative) <= MAX_PROMPT:
+        texts["negative"] = negative
     try:
-        weighted = is_weighted(prompt)
-    except ValueError:  # of a weight that is too large
+        weighted = True in [is_weighted(text) for text in texts.values()]
+    except ValueError as error:  # of a weight that is too large
         weighted = False
+        notes.append(f"Its brackets were taken for text. {error}")
     else:
-        prompt = prompt if weighted else plain(prompt)
+        texts = texts if weighted else {name: plain(text) for name, text in texts.items()}
     loras = [f"{name}:{weight}" if weight else name for name, weight in tags]
     sampler = raw["scheduler"] if isinstance(raw.get("scheduler"), str) else ""
     return {
-        "prompt": prompt,
+        **texts,
         "weighted": weighted,
         "loras": loras,
         "scheduler": CLASSES.get(sampler, sampler),
@@ -300,7 +315,8 @@ def _from_json(parsed: Any) -> dict[str, Any]:
             if size and raw["width"] is None:
                 raw |= {"width": size[1], "height": size[2]}
             raw["prompt"] = " ".join(raw["prompt"].split())
-            return _usable({**raw, **_webui(raw)}, "json", [])
+            notes: list[str] = []
+            return _usable({**raw, **_webui(raw, notes)}, "json", notes)
     raise ValueError(
         "This picture's parameters are JSON of a tool whose settings are not known here: type its prompt and seed in."
     )
@@ -343,6 +359,7 @@ def _usable(raw: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, 
         "loras": values["loras"] or [],
     }
     values["weighted"] = raw.get("weighted") is True
+    values["hashes"] = _hashes(raw.get("loras")) if values["loras"] else {}
     return {**values, "source": source, "note": " ".join(notes)}
 
 
@@ -355,12 +372,19 @@ def _loras(value: Any) -> list[str]:
     items: dict[str, str] = {}
     for file in files:
         name, weight = (file.get("name"), file.get("weight")) if isinstance(file, dict) else (file, None)
-        if not isinstance(name, str) or len(name) > 200:
+        if not isinstance(name, str) or len(name) > LONGEST_NAME:
             raise ValueError("The name of a LoRA file is a short text.")
-        name, _, behind = name.partition(":") if weight is None else (name, "", "")
+        name, behind = split_item(name) if weight is None else (name, "")
         weight = behind or weight
         items[name] = name if weight is None else f"{name}:{real('weight', weight, *WEIGHTS):g}"
     return list(items.values())
+
+
+def _hashes(value: Any) -> dict[str, str]:
+    """The SHA-256 by name of files that `_loras` has checked; the WebUI names none."""
+    files = _parsed(value) if isinstance(value, str) else value
+    known = [file for file in files if isinstance(file, dict) and isinstance(file.get("sha256"), str)]
+    return {file["name"]: file["sha256"] for file in known}
 
 
 def _method(value: Any) -> str:

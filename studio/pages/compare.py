@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from core.words import MAX_PROMPT
 from studio.access.limits import limits
 from studio.access.waiting import MODELS
 from studio.components import detector, notices
@@ -18,7 +19,7 @@ from studio.components.detector import DetectorLine
 from studio.components.notices import arrow, signed
 from studio.components.word_scores import WordScores, chips
 from studio.images.detecting import Opinion, compared
-from studio.images.options import options_of, read_options
+from studio.images.options import LONGEST_NAME, MOST, options_of, read_options, replaced
 from studio.images.views import GUIDANCE, MAX_SEEDS, STEPS, totals
 from studio.images.views import shared as in_both
 from studio.pages import first, sampling, shared
@@ -48,7 +49,6 @@ MEAN = (
 )
 
 # A reload ends a comparison, as its events are the page's: what was asked stays with the tab of the browser.
-LONGEST_PROMPT = 2000  # characters
 INTERRUPTED = (
     "The page was reloaded while this comparison was made, which ended it: press Compare to make it again."
 )
@@ -85,7 +85,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 label="Prompt",
                 lines=2,
                 max_lines=4,
-                max_length=LONGEST_PROMPT,
+                max_length=MAX_PROMPT,
                 elem_id="prompt",
             )
             with gr.Row():
@@ -291,6 +291,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             seeds: ", ".join(str(p.seed) for p in pairs),
         }
         asked |= dict(zip(options, sampling.values_of(set_to), strict=True))
+        says = f"{says} {replaced(studio.settings, set_to.hashes)}".strip()
         shown = {nothing: hidden, result: visible, seed: _seed_choice(pairs, at), kept: _ids(pairs)}
         return {**asked, note: notices.notice(says), **shown, **show(pairs[at])}
 
@@ -388,8 +389,8 @@ def interrupted(asked: Any) -> list[Any]:
         return []
     if not all(isinstance(name, str) for name in asked[4]):
         return []
-    texts = [text[:LONGEST_PROMPT] for text in asked[:4]]
-    return [*texts, [name[:200] for name in asked[4][:8]], asked[5]]
+    texts = [text[:MAX_PROMPT] for text in asked[:4]]
+    return [*texts, [name[: LONGEST_NAME + 20] for name in asked[4][:MOST]], asked[5]]  # with a weight
 
 
 # -- what is said of a pair

@@ -8,12 +8,19 @@ from typing import Any
 import gradio as gr
 
 from core.schedulers import SCHEDULERS
-from studio.images.options import SUFFIX, SamplingOptions, default_options, lora_items, lora_names
+from core.words import MAX_PROMPT
+from studio.images.options import (
+    SUFFIX,
+    SamplingOptions,
+    default_options,
+    lora_items,
+    lora_names,
+    split_item,
+)
 from studio.images.png_text import SAMPLERS
 from studio.studio import Studio
 
 OWN = ("the model's own", "")
-LONGEST = 2000  # characters
 LORA_INFO = "Files of the folder loras in STUDIO_HOME. Another weight than 1 is written behind the name: style.safetensors:0.8."
 NO_LORA = "There is none: an administrator can put .safetensors files into the folder loras of STUDIO_HOME."
 COUNT = 4  # fields
@@ -25,7 +32,7 @@ def build(studio: Studio, name: str) -> list[Any]:
     with gr.Row():
         negative = gr.Textbox(
             default.negative, label="Negative prompt", info="What the images should not show. The projector does not read it.",
-            max_length=LONGEST, max_lines=3, min_width=260, elem_id=f"{name}-negative",
+            max_length=MAX_PROMPT, max_lines=3, min_width=260, elem_id=f"{name}-negative",
         )  # fmt: skip
         scheduler = gr.Dropdown(
             [OWN, *((f"{SAMPLERS.get(kind, kind)} ({kind})", kind) for kind in SCHEDULERS)], value=default.scheduler,
@@ -38,7 +45,7 @@ def build(studio: Studio, name: str) -> list[Any]:
     )  # fmt: skip
     weighted = gr.Checkbox(
         False, label="Weights in the prompt", elem_id=f"{name}-weighted",
-        info="(hat:1.3) draws more of the hat, [hat] less. Words are scored as in the plain prompt.",
+        info="(hat:1.3) draws more of the hat, [hat] less, also in the negative prompt. Words are scored as in the plain prompt.",
     )  # fmt: skip
     return [negative, scheduler, files, weighted]
 
@@ -60,7 +67,7 @@ def values_of_picture(settings: dict[str, Any], names: Sequence[str]) -> tuple[l
     known: list[str] = []
     missing: list[str] = []
     for item in settings.get("loras") or []:
-        name, _, weight = item.partition(":")
+        name, weight = split_item(item)
         full = name if name.endswith(SUFFIX) else f"{name}{SUFFIX}"
         (known if full in names else missing).append(full if weight in ("", "1") else f"{full}:{weight}")
     note = f"Not there are its LoRA files {', '.join(missing)[:200]}." if missing else ""

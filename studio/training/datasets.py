@@ -8,6 +8,9 @@ mixed: trained on are images of the backbone in use and of the working size, and
 scheduler and negative prompt most labelled images have (of two equally common ways the studio's own). Left out are those
 with LoRA files, which are another backbone, and those with weights in the prompt. People's labels count only on
 images that are judged as a whole (``data.store.labels``). A run's metrics hold what was left out, and why.
+
+The labels kept with the models are of one way of sampling, too. They are not used beside images of another negative prompt;
+of other steps, guidance or scheduler they are, and a run's metrics say so.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,19 +28,18 @@ from core.training.data import RewardData, Sample, Texts
 from core.words import moved
 from studio.access.places import shortened
 from studio.images.latents import latents_of
-from studio.images.making import noises_of, sampler_of
-from studio.images.options import NONE, default_options
+from studio.images.making import noises_of
+from studio.images.options import NONE
 from studio.images.scoring import kind_of
 from studio.training.configs import CORRECTED
 from studio.training.replay import Replay
+from studio.training.sampled import PARTLY, against, left_out_said, own_way, sampling_of, usable
 
 if TYPE_CHECKING:
     from studio.studio import Studio
 
 log = logging.getLogger("studio")
 ENOUGH = 100  # labels of people on validation prompts from which they, not the scorer's, choose a model
-PARTLY = "judged in part"  # the one reason for which only the scores of people are left out
-SAMPLING = ("steps", "guidance", "sampler", "negative")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Labels:
     left_out: dict[str, int]
     sampling: dict[str, Any]
     chosen_by: str = "scorer"
+    replayed: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 class Usable(NamedTuple):
@@ -62,59 +66,6 @@ class Usable(NamedTuple):
     counts: dict[str, int]
     left_out: dict[str, int]
     sampling: dict[str, Any]
-
-
-def sampling_of(samples: Sequence[Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The steps, guidance, scheduler and negative prompt that most of these samples were made with; of two equally common ways ``own``. A
-    sample without a scheduler counts as made with the own one."""
-    default = tuple(own[name] for name in SAMPLING)
-    ways = Counter(
-        (s["steps"], s["guidance"], s["sampler"] or own["sampler"], s["negative"]) for s in samples
-    )
-    if not ways:
-        return dict(zip(SAMPLING, default, strict=True))
-    # a tie is broken by the settings themselves, so that a resumed run takes the same ones
-    chosen = max(
-        ways, key=lambda way: (ways[way], sum(a == b for a, b in zip(way, default, strict=True)), way)
-    )
-    return dict(zip(SAMPLING, chosen, strict=True))
-
-
-def usable(
-    samples: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]
-) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
-    """The samples that have all these settings (columns of a sample), and how many have not, by the first that differs,
-    as a reason of ``left_out_said``. A sample without a scheduler, as an imported one may be, is kept."""
-    kept: list[Mapping[str, Any]] = []
-    left_out: Counter[str] = Counter()
-    for sample in samples:
-        names = [name for name in wanted if name != "sampler" or sample["sampler"]]
-        other = next((name for name in names if sample[name] != wanted[name]), None)
-        if other:
-            left_out[_why(other, sample, wanted)] += 1
-        else:
-            kept.append(sample)
-    return kept, dict(left_out)
-
-
-def _why(name: str, sample: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Why a sample with another setting is left out."""
-    if name == "backbone_revision":
-        return "made with another backbone"
-    if name in ("height", "width"):
-        return (
-            f"made at {sample['width']}x{sample['height']} pixels, not {wanted['width']}x{wanted['height']}"
-        )
-    if name in ("loras", "weighted"):
-        return {"loras": "made with LoRA files", "weighted": "made from a prompt with weights"}[name]
-    if name == "negative":
-        return f"made with {_against(sample[name])}, others with {_against(wanted[name])}"
-    text = {"steps": "{} steps", "guidance": "guidance {:g}", "sampler": "the scheduler {}"}[name]
-    return f"made with {text.format(sample[name])}, others with {text.format(wanted[name])}"
-
-
-def _against(negative: str) -> str:
-    return f"the negative prompt {negative[:60]!r}" if negative else "no negative prompt"
 
 
 def _noise_unknown(sample: Mapping[str, Any]) -> str:
@@ -132,18 +83,6 @@ def judged_rows(
     partly = {row["sample"] for row in rows if row["source"] in CORRECTED} - set(judged)
     kept = [row for row in rows if row["sample"] not in partly or row["source"] not in CORRECTED]
     return kept, {PARTLY: len(partly)} if partly else {}
-
-
-def left_out_said(left_out: Mapping[str, int]) -> str:
-    """What was left out, in a sentence or two, or ''."""
-    reasons = [f"{count} {why}" for why, count in sorted(left_out.items()) if why != PARTLY]
-    sentences = [f"Labelled images that were left out: {'; '.join(reasons)}."] if reasons else []
-    if partly := left_out.get(PARTLY):
-        sentences.append(
-            f"Left out: people's scores of {'1 image' if partly == 1 else f'{partly} images'} of which other words were "
-            "neither scored nor confirmed; open them again and press Done."
-        )
-    return " ".join(sentences)
 
 
 def replay_of(studio: Studio) -> tuple[Replay | None, str]:
@@ -180,11 +119,7 @@ def store_samples(
     # with LoRA files it is another backbone, and weights change what is drawn of a prompt but not its text
     ours = {"backbone_revision": diffuser.revision, "height": height, "width": width, **NONE.columns()}
     images, left_out = usable(images, {name: ours[name] for name in ours if name != "negative"})
-    options = default_options(studio.settings)
-    own = {
-        **studio.models.sampling(), "sampler": sampler_of(diffuser, options), "negative": options.negative
-    }  # fmt: skip
-    sampling = sampling or sampling_of(images, own)
+    sampling = sampling or sampling_of(images, own_way(studio))
     images, others = usable(images, sampling)
     left_out |= others
     projected = [image for image in images if image["method"] == "projected"]
@@ -243,6 +178,13 @@ def labels_for(
     by_people = [sample for sample in unseen if sample.judged]
     enough = sum(len(sample.labels) for sample in by_people) >= ENOUGH
     validation = by_people if enough else []
+    note = ""
+    if replay is not None and replay.sampling["negative"] != sampling["negative"]:
+        note = (
+            f"The labels of STUDIO_LABELS are of images made with {against(replay.sampling['negative'])}, the others with "
+            f"{against(sampling['negative'])}; they are not used. Write others by python -m studio labels."
+        )
+        replay = None
     if replay is not None:
         rng = np.random.default_rng(seed)
 
@@ -265,7 +207,8 @@ def labels_for(
         data, validation_data = data.split(0.15, seed)
     prompts = list(dict.fromkeys(sample.prompt for sample in train))
     chosen_by = "people" if enough else "scorer"
-    return Labels(data, validation_data, counts, prompts, left_out, sampling, chosen_by)
+    replayed = replay.sampling if replay is not None else {}
+    return Labels(data, validation_data, counts, prompts, left_out, sampling, chosen_by, replayed, note)
 
 
 def texts_for(studio: Studio, prompts: Sequence[str]) -> Texts:

@@ -10,6 +10,7 @@ where the seed draws it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from core.words import CURRENT, moved
 from studio.images.latents import latents_of
 from studio.images.making import noises_of
 from studio.images.prompts import split_of
+from studio.training.sampled import own_way, sampling_of, usable
 
 if TYPE_CHECKING:
     from studio.studio import Studio
@@ -103,6 +105,15 @@ class Replay:
         """The rules by which the prompts' words are counted."""
         return self.meta.get("word_rules", 1)
 
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How the images were sampled, as far as it is known: an earlier folder says steps and guidance alone, and was made
+        before there were negative prompts."""
+        earlier = {
+            name: values[0] for name in ("steps", "guidance") if len(values := self.meta.get(name, [])) == 1
+        }
+        return self.meta.get("sampling") or {**earlier, "negative": ""}
+
     def of(self, split: str) -> np.ndarray:
         """The samples (rows) whose prompts are of a split."""
         splits = self.meta.get("splits") or [split_of(prompt) for prompt in self.prompts]
@@ -142,17 +153,20 @@ def gather(
     pictures: bool = True,
 ) -> Replay:
     """The store's samples of the backbone in use, in its size, without LoRA files and weights in the prompt, that the VLM has
-    scored. most: of training prompts, drawn at
-    random but always the same."""
+    scored: of these the ones whose steps, guidance, scheduler and negative prompt most of them have, as in training. most: of
+    training prompts, drawn at random but always the same."""
     diffuser = studio.models.diffuser()
-    rows = studio.store.samples.find(
-        split=list(splits), scored=True, backbone_revision=diffuser.revision, limit=10_000_000, newest=False
-    )
-    rows = [
+    filters: dict[str, Any] = {
+        "split": list(splits), "method": ["none", "projected"], "backbone_revision": diffuser.revision
+    }  # fmt: skip
+    scored = studio.store.samples.find(scored=True, limit=10_000_000, newest=False, **filters)
+    rows: list[Mapping[str, Any]] = [
         row
-        for row in rows
+        for row in scored
         if (row["height"], row["width"]) == diffuser.size and row["loras"] == "[]" and not row["weighted"]
     ]
+    sampling = sampling_of(rows, own_way(studio))
+    rows, others = usable(rows, sampling)
     if most is not None:
         trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
         left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())
@@ -197,6 +211,8 @@ def gather(
             "scorer_versions": sorted({event["scorer_version"] for event in events}),
             "steps": sorted({row["steps"] for row in rows}),
             "guidance": sorted({row["guidance"] for row in rows}),
+            "sampling": sampling,
+            "left_out": others,
             "shape": list(diffuser.latent_shape()),
             "word_rules": CURRENT,
         },

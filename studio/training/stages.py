@@ -45,10 +45,11 @@ from core.training.reward import RewardConfig, evaluate_reward, predict, train_r
 from studio.images.models import SHIPPED, UnfitError, class_of
 from studio.numbers import plain
 from studio.training import calibration
-from studio.training.datasets import Labels, labels_for, left_out_said, replay_of, store_samples, texts_for
+from studio.training.datasets import Labels, labels_for, replay_of, store_samples, texts_for
 from studio.training.heldout import of_run
 from studio.training.replay import Replay
 from studio.training.runs import Job
+from studio.training.sampled import left_out_said
 
 if TYPE_CHECKING:
     from studio.studio import Studio
@@ -276,10 +277,11 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[s
         "labels": labels.counts,
         "left_out": labels.left_out,
         "sampling": labels.sampling,
+        "replayed": labels.replayed,
         "samples": len(labels.train),
         "judged": int(labels.train.judged.sum()),
         "pictures": pictures,
-        "note": calibration.joined(note, warning_of(job, "reward")),
+        "note": calibration.joined(note, labels.note, warning_of(job, "reward")),
         "prompts": labels.prompts,
         "chosen_by": labels.chosen_by,
         "parts": parts,

@@ -5,6 +5,7 @@ import torch
 
 from core.diffusion import Diffuser
 from core.emphasis import is_weighted, parse, plain, token_weights, weighted
+from core.options import Configured, Options
 from tests import backbones
 
 TIMES = 1.1
@@ -54,6 +55,23 @@ def test_the_tokens_of_a_part_have_its_weight_however_many_there_are_and_whateve
         rows[1], torch.ones_like(rows[1])
     )
     assert name != "sd3" or (rows[0, first:] == 1.3).sum() in (3, 4)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "klein", "sana", "qwen", "pixart", "z-image"])
+def test_the_tokens_of_a_negative_prompt_have_the_weights_that_they_would_have_in_a_prompt(name):
+    diffuser, typed = Diffuser(backbones.build(name), size=(64, 64)), "a (red:1.3) circle [above]"
+    if name == "klein":
+        diffuser.pipe.register_to_config(is_distilled=False)
+    text = Configured(diffuser, Options(negative=typed, weighted=True)).encode(["a star", "a red circle"])
+    expected = Configured(diffuser, Options(weighted=True)).encode([typed]).emphasis
+    length = min(expected.shape[1], text.negative_emphasis.shape[1])  # some are as long as the longest text
+    # SANA puts an instruction before the prompt alone
+    assert name == "sana" or torch.equal(
+        text.negative_emphasis[:, :length], expected[:, :length].repeat(2, 1)
+    )
+    for weight in set(expected.unique().tolist()) - {1.0}:
+        assert (text.negative_emphasis[0] == weight).sum() == (expected == weight).sum() > 0
+    assert text.negative_emphasis.shape == text.negative.shape[:2]
 
 
 def test_weights_scale_hidden_states_and_restore_their_mean():

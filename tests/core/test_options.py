@@ -1,12 +1,16 @@
 """Negative prompt, weights, scheduler and LoRA files on tiny pipelines; diffusers' own call is the reference."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
+from safetensors.torch import load_file, save_file
 
 from core.diffusion import Diffuser
+from core.emphasis import weighted
+from core.evaluation.methods import Guidance, Projected, guidance_of
 from core.guidance import Guided
 from core.noise import draw, third
 from core.options import Configured, Options, configured
@@ -77,6 +81,33 @@ def test_a_negative_prompt_without_effect_is_refused(name, guidance, says):
         sampled(Configured(diffuser, Options(negative=NEGATIVE)), guidance=guidance)
 
 
+@pytest.mark.parametrize(
+    ("method", "guidance", "takes"),
+    [
+        ("cfg-7", 1.0, True),
+        ("cfg-1", 4.0, False),
+        ("apg-5", 1.0, True),
+        ("cfg", 1.0, False),
+        ("pag-3", 4.0, True),
+    ],
+)
+def test_a_negative_prompt_is_judged_by_the_guidance_that_a_method_has(diffusers, method, guidance, takes):
+    diffuser, (kind, _, scale) = diffusers["sdxl"], method.partition("-")
+    under = Configured(diffuser, Options(negative=NEGATIVE))
+    guided = Guided(under, kind, float(scale) if scale else None)
+    way = Guidance(kind, float(scale) if scale else None)
+    if takes:
+        under.check(guidance_of(Projected(torch.nn.Identity(), base=way), guidance))
+        assert sampled(guided, guidance=guidance).isfinite().all()
+    else:
+        for refused in (
+            lambda: under.check(guidance_of(way, guidance)),
+            lambda: sampled(guided, guidance=guidance),
+        ):
+            with pytest.raises(ValueError, match="a negative prompt has no effect"):
+                refused()
+
+
 # ---- weights
 
 
@@ -93,6 +124,23 @@ def test_words_and_projection_read_the_plain_text_and_sampling_the_weighted(diff
     )
     same = under.encode([r"a red circle", "a blue square above a star"])
     assert torch.equal(under.sample(same, noise, 2), diffuser.sample(text, noise, 2))
+
+
+def test_weights_in_the_negative_prompt_weigh_what_is_sampled_against(diffuser):
+    noise, plain = draw([1, 2], diffuser.latent_shape()), Options(negative=NEGATIVE, weighted=True)
+    typed = Configured(diffuser, Options(negative="a (green:1.5) star", weighted=True))
+    text, expected = typed.encode(PROMPTS), diffuser.encode(PROMPTS, NEGATIVE)
+    assert torch.equal(text.negative, expected.negative) and torch.equal(text.hidden, expected.hidden)
+    against = Configured(diffuser, Options(weighted=True)).encode(["a (green:1.5) star"])
+    assert torch.equal(text.negative_emphasis, against.emphasis.repeat(2, 1))
+    by_hand = replace(expected, negative=weighted(expected.negative, text.negative_emphasis))
+    assert torch.equal(typed.sample(text, noise, 2), diffuser.sample(by_hand, noise, 2))
+    same = Configured(diffuser, plain)
+    unweighted = same.sample(same.encode(PROMPTS), noise, 2)
+    assert torch.equal(unweighted, diffuser.sample(expected, noise, 2))
+    assert not torch.equal(typed.sample(text, noise, 2), unweighted)
+    literal = Configured(diffuser, Options(negative="a (green:1.5) star")).encode(PROMPTS)
+    assert literal.negative_emphasis is None and not torch.equal(literal.negative, text.negative)
 
 
 # ---- scheduler
@@ -245,6 +293,23 @@ def test_a_damaged_file_and_one_for_another_base_are_refused_and_leave_nothing(d
             sampled(Configured(diffuser, Options(loras=chosen)))
         assert names_of_modules(diffuser) == modules and not diffuser.pipe.get_list_adapters()
         assert torch.equal(sampled(diffuser), before)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"ss_base_model_version": "sd_1.5"}, "The file says that it was made for sd_1.5. Take one"),
+        ({"modelspec.architecture": "flux-1-dev/lora"}, "made for flux-1-dev/lora. Take one"),
+        (None, "made for another base model. Take one"),
+    ],
+)
+def test_the_refusal_of_a_file_names_the_base_that_it_was_made_for(
+    diffusers, files, tmp_path, metadata, says
+):
+    named = tmp_path / "named.safetensors"
+    save_file(load_file(files["other"]), named, metadata)
+    with pytest.raises(ValueError, match=says):
+        sampled(Configured(diffusers["sdxl"], Options(loras=((str(named), 1.0),))))
 
 
 def names_of_modules(diffuser):

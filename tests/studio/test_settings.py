@@ -41,6 +41,8 @@ def test_without_an_environment_the_defaults_are_those_of_the_table():
         ("HOSTS", ["https://a.example"], "STUDIO_HOSTS has 'https://a.example': write names alone"),
         ("HOSTS", ["a.example, b@c.example", "*.example"], "names alone"),
         ("MCP", ["maybe"], "STUDIO_MCP"),
+        ("NEGATIVE", ["x" * 2001], "STUDIO_NEGATIVE cannot be used as a negative prompt. .*shorten it"),
+        ("NEGATIVE", ["ugly\nhands"], "STUDIO_NEGATIVE cannot .*control character"),
     ],
 )
 def test_a_wrong_setting_is_named(name, values, says):

@@ -22,7 +22,7 @@ from studio.components.vote import BlindVote, read_vote, sorry
 from studio.errors import sentence
 from studio.grids.grid import GridView, grid_change
 from studio.images import png_text
-from studio.images.options import default_options, lora_names
+from studio.images.options import default_options, lora_names, replaced
 from studio.pages import runs, sampling, shared
 from studio.pages.memory import Memory
 from studio.pages.seeds import form as seeds_form
@@ -122,9 +122,11 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
 
     def asked_of(id: str) -> Update:
         """The form as it asks for a grid again."""
-        config = studio.store.grids.get(id)["config"]
+        config, view = studio.store.grids.get(id)["config"], studio.grids.get(id)
         sides = config.get("width"), config.get("height")
-        return filled(seeds_form.of_grid(studio.grids.get(id), studio.grids.methods(), *sides))
+        if another := replaced(studio.settings, view.options.hashes):
+            gr.Info(escape(another), duration=15)
+        return filled(seeds_form.of_grid(view, studio.grids.methods(), *sides))
 
     @shows_errors
     def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
@@ -234,12 +236,16 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Pair
         """The form as a picture says, and what of the picture was left out."""
         settings = png_text.read_png(content)
         fields, note = seeds_form.of_picture(settings, studio.grids.methods(), lora_names(studio.settings))
+        note = f"{note} {replaced(studio.settings, settings['hashes'])}".strip()
         seeds_form.request_of(studio.settings, *fields)  # held to the same bounds as what is typed
         return {**filled(fields), drawer: gr.update(open=True)}, note
 
     @shows_errors
     def from_sample(event: gr.EventData) -> Update:
-        return from_png(studio.grid_files.png(text(event._data, "sample")))[0]
+        update, left_out = from_png(studio.grid_files.png(text(event._data, "sample")))
+        if left_out:
+            gr.Info(escape(left_out), duration=15)
+        return update
 
     @shows_errors
     def seed_of(event: gr.EventData) -> Update:

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from core.words import MAX_PROMPT
 from studio.components.notices import counted
 from studio.grids.grid import MAX_CELLS, GridRequest, GridView, Variant, check_grid
 from studio.images.options import read_options
@@ -56,7 +57,7 @@ def build(studio: Studio) -> Form:
 
     with gr.Row(equal_height=False):
         prompt = gr.Textbox(
-            PROMPT, label="Prompt", info="What every image should show", max_lines=4, max_length=2000, scale=6,
+            PROMPT, label="Prompt", info="What every image should show", max_lines=4, max_length=MAX_PROMPT, scale=6,
             min_width=300, elem_id="seeds-prompt",
         )  # fmt: skip
         seeds = gr.Textbox(

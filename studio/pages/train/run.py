@@ -21,9 +21,9 @@ from studio.pages.people import Rights
 from studio.pages.shared import ASKED, Update, shows_errors
 from studio.pages.train.samples import pictures
 from studio.studio import Studio
-from studio.training.datasets import left_out_said
 from studio.training.results import IN_NATS, PICTURES, learned_said, seeds_said
 from studio.training.runs import PROJECTS, changed
+from studio.training.sampled import left_out_said, replay_said
 
 LOG = logging.getLogger(__name__)
 
@@ -241,6 +241,9 @@ def result_html(studio: Studio, run: dict[str, Any]) -> str:
     learned = learned_said(metrics)
     if left_out := left_out_said(metrics.get("left_out") or {}):
         learned.append(left_out)
+    reward = metrics["reward"] if isinstance(metrics.get("reward"), dict) else metrics
+    if other_way := replay_said(reward.get("replayed") or {}, reward.get("sampling") or {}):
+        learned.append(other_way)
     if learned:
         parts.append("<h4>What it learned from</h4>")
         parts.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in learned)}</ul>")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.words import check_prompt, split
-from data.prompts import LONGEST
 from data.prompts.public import read_public, read_set, set_name
+from data.store.checks import PROMPT_LENGTH
 
 SHARED = Path(__file__).resolve().parents[4] / "shared/prompts"
 REAL = {  # entries: (folder, distinct prompts); T2I-CompBench, DSG and TIFA hold some twice
@@ -130,7 +130,7 @@ ANNS, INPUTS = "dsg-1k-anns__csv", "tifa_v1__0_text_inputs__json"
         ("geneval", {META: "[" * 100_000}, r"line 1: not JSON"),
         ("geneval", {META: ""}, r"holds no prompt"),
         ("geneval", {"generation_prompts__txt": b"a\n\xff"}, r"line 2: not UTF-8"),
-        ("t2i-compbench", {"color_val__txt": "a\n" + "x" * (LONGEST + 1)}, r"color_val\.txt, line 2: 2001 characters"),
+        ("t2i-compbench", {"color_val__txt": "a\n" + "x" * (PROMPT_LENGTH + 1)}, r"color_val\.txt, line 2: 2001 characters"),
         ("partiprompts", {TSV: PARTI + "a\tb\n"}, r"line 4: not CSV \(2 columns instead of 4\); .*parti"),
         ("partiprompts", {TSV: "Text\tCategory\na\tb"}, r"line 1: there is no column Prompt and no Ch"),
         ("dsg", {ANNS: DSG + "vrd_2,a cow\n"}, r"line 5: not CSV \(2 columns instead of "),

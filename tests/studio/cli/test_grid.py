@@ -33,13 +33,32 @@ def test_a_grid_is_made_packed_and_told(studio, monkeypatch, tmp_path):
     json.dumps(found.data)
 
 
-def test_a_grid_and_a_collection_are_made_under_options(studio, monkeypatch):
+def test_a_grid_and_a_collection_are_made_under_options(studio, monkeypatch, tmp_path):
     asked = ["--negative", "a green star", "--scheduler", "DPMSolverMultistepScheduler"]
     run(
         studio, monkeypatch, "a (red:1.3) circle", "--seeds", "1", "--steps", str(STEPS), *asked, "--weighted"
     )
     parse(["collect", "--count", "1", "--steps", str(STEPS), "--no-score", *asked]).run(Console())
-    rows = studio.store.samples.find()
+    typed, count = ["a (red:1.3) star", "a blue circle", "a (blue:1.2) star"], studio.store.samples.count()
+    (tmp_path / "own.txt").write_text("\n".join(typed))
+    words = [
+        "collect",
+        "--prompts",
+        str(tmp_path / "own.txt"),
+        "--seeds",
+        "2",
+        "--steps",
+        str(STEPS),
+        "--no-score",
+    ]
+    ids, again = (parse([*words, "--weighted"]).run(Console()).data["samples"] for _ in range(2))
+    assert again == ids and studio.store.samples.count() == count + 6
+    own = {(row["prompt"], row["weighted"]) for row in studio.store.samples.find(ids=ids)}
+    assert own == {("a red star", typed[0]), ("a blue circle", ""), ("a blue star", typed[2])}
+    (tmp_path / "own.txt").write_text("a (red:1.3) star\na (red:1.2) star")
+    with pytest.raises(ValueError, match="'a red star' is there with two sets of weights"):
+        parse([*words, "--weighted"]).run(Console())
+    rows = [row for row in studio.store.samples.find() if row["id"] not in ids]
     made_with = {(row["negative"], row["sampler"], row["weighted"]) for row in rows}
     assert made_with == {(asked[1], asked[3], text) for text in ("a (red:1.3) circle", "")}
     assert {row["prompt"] for row in rows if row["weighted"]} == {"a red circle"}

@@ -68,6 +68,20 @@ def test_an_empty_store_gets_them_as_ordinary_samples_with_their_scores(begin, m
     assert again.none.id == pairs[0].none.id  # the very image: it is there already
 
 
+def test_examples_keep_the_negative_prompt_that_they_were_made_with_and_an_earlier_index_has_none(
+    begin, made, make, described, quick_path
+):
+    settings = dataclasses.replace(tiny.settings_at(quick_path / "other", described), negative="a blue star")
+    make(settings, quick_path / "under", search=0, force=True)
+    for folder, negative in ((quick_path / "under", "a blue star"), (made, "")):
+        index = json.loads((folder / "index.json").read_text())
+        assert index["negative"] == negative
+        row = examples._row({**index, "negative": negative}, index["samples"][0], "", "a.png")
+        assert row["negative"] == negative
+        del index["negative"]
+        assert "negative" not in examples._row(index, index["samples"][0], "", "a.png")
+
+
 @pytest.mark.parametrize(
     "why", ["begun", "other models", "none", "no index", "not an index", "no image", "a lost image"]
 )

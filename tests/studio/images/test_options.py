@@ -1,17 +1,23 @@
 """Negative prompt, scheduler, LoRA files and weights from what people give to the row of a sample, and back."""
 
 import hashlib
+import io
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from core.options import MOST_WEIGHT
+from core.words import MAX_PROMPT
 from data.prompts import load
+from data.store import checks
+from data.store.samples import LORA_WEIGHT
 from studio.images import options
 from studio.images.making import noises_of
 from studio.images.options import LoraFile, SamplingOptions, check_options, read_options
 from studio.images.png_text import read_png
+from studio.pages import sampling
 from studio.pages.seeds import form
 from studio.studio import check_request
 from studio.training.datasets import store_samples
@@ -91,6 +97,42 @@ def test_files_are_chosen_by_name_in_one_order_and_known_by_their_content(with_f
     assert SamplingOptions.of_config(json.loads(json.dumps(SamplingOptions(loras=one).config()))).loras == one
 
 
+@pytest.mark.parametrize(
+    ("item", "read"),
+    [
+        ("style", ("style", "")),
+        (" style : 0.8 ", ("style", "0.8")),
+        ("a:b.safetensors", ("a:b.safetensors", "")),
+        ("a:b.safetensors:0.5", ("a:b.safetensors", "0.5")),
+        ("style:", ("style", "")),
+    ],
+)
+def test_a_name_and_a_weight_are_told_apart_in_one_way_and_a_name_may_have_colons(with_files, item, read):
+    assert options.split_item(item) == read
+    folder = options.lora_folder(with_files.settings)
+    (folder / "a:b.safetensors").write_bytes(b"nothing")
+    (lora,) = check_options(with_files.settings, loras=[item]).loras
+    (again,) = check_options(with_files.settings, loras=options.lora_items([lora])).loras
+    assert (lora.weight, again) == (float(read[1] or 1), lora)
+    picture = {"loras": [{"name": lora.name, "weight": lora.weight}]}
+    found = read_png(picture_of(picture))
+    assert sampling.values_of_picture(found, options.lora_names(with_files.settings))[0][
+        2
+    ] == options.lora_items([lora])
+
+
+def picture_of(told):
+    """A PNG of the studio that says this of how it was made."""
+    file, info = io.BytesIO(), PngImagePlugin.PngInfo()
+    info.add_text("noise-projection-studio", json.dumps({"prompt": PROMPT, **told}))
+    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def test_limits_are_the_same_in_every_package():
+    assert MAX_PROMPT == checks.PROMPT_LENGTH and MOST_WEIGHT == LORA_WEIGHT == options.WEIGHTS[1]
+
+
 def test_the_studios_own_options_hold_where_nobody_chooses(studio):
     change_settings(studio, negative=AGAINST, scheduler=OTHER)
     for part in (studio.models, studio.making, studio.collecting, studio.grids, studio.cells):
@@ -100,6 +142,27 @@ def test_the_studios_own_options_hold_where_nobody_chooses(studio):
     assert (row["negative"], row["sampler"]) == (AGAINST, OTHER)
     assert check_options(studio.settings, "", "") == SamplingOptions()
     assert studio.models.configured().options.negative == AGAINST
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative", "expected"),
+    [
+        (PROMPT, "(ugly:1.3)", ("(ugly:1.3)", PROMPT)),
+        (TYPED, "ugly", ("ugly", TYPED)),
+        (PROMPT, "ugly", ("ugly", "")),
+        (PROMPT, "()", ("", "")),
+    ],
+)
+def test_the_negative_prompt_is_in_the_syntax_of_weights_where_a_row_says_so(
+    studio, prompt, negative, expected
+):
+    plain_prompt, chosen = read_options(studio.settings, prompt, negative, weighted=True)
+    assert plain_prompt == PROMPT and (chosen.negative, chosen.weighted) == expected
+    assert read_options(studio.settings, prompt, negative)[1].columns() == {
+        "negative": negative, "weighted": "", "loras": "[]"
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="not from 0 to 10"):
+        read_options(studio.settings, prompt, "(ugly:11)", weighted=True)
 
 
 # ---- images and their rows
@@ -115,6 +178,8 @@ def test_each_option_changes_the_image_and_is_in_its_row_and_what_was_made_is_no
         (("", "", "style"), {}),
         (("", "", "style,pose"), {}),
         (("", "", "", True), {"weighted": TYPED}),
+        (("a (green:1.5) star", "", "", True), {"weighted": TYPED, "negative": "a (green:1.5) star"}),
+        (("a green star", "", "", True), {"weighted": TYPED, "negative": AGAINST}),
     ]
     for given, columns in cases:
         pair, message = compared(studio, *given, prompt=TYPED if given[3:] else PROMPT)
@@ -137,7 +202,7 @@ def test_each_option_changes_the_image_and_is_in_its_row_and_what_was_made_is_no
     noises = {studio.store.samples.get(pair.none.id)["noise_sha256"] for pair in seen}
     assert len(noises) == 1
     kept = [studio.store.samples.get(pair.projected.id)["noise_sha256"] for pair in seen]
-    assert len({kept[i] for i in (0, 1, 2, 6)}) == 1  # the projector reads the plain text
+    assert len({kept[i] for i in (0, 1, 2, 6, 7, 8)}) == 1  # the projector reads the plain text
 
 
 def test_the_projected_noise_of_images_with_lora_files_is_made_again_by_the_same_files(with_files):
@@ -167,6 +232,37 @@ def test_an_option_that_the_model_lacks_is_refused_and_nothing_is_stored(with_fi
         compared(studio, "", "", "broken")
     assert studio.store.samples.count() == 0
     assert compared(studio)[0].projected is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"negative": AGAINST, "guidance": "1"},
+            "STUDIO_NEGATIVE .'a green star'. cannot be used with this backbone. At a",
+        ),
+        ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, "STUDIO_SCHEDULER .*does not serve this model"),
+        ({"negative": AGAINST}, ""),
+    ],
+)
+def test_settings_that_the_model_has_no_use_for_are_named_at_the_start(studio, settings, says):
+    change_settings(studio, **settings)
+    if not says:
+        return studio.load()
+    with pytest.raises(ValueError, match=says):
+        studio.load()
+
+
+def test_an_image_is_the_one_that_exists_however_many_others_of_its_seed_are_newer(studio):
+    pair, _ = compared(studio)
+    row = {
+        name: value
+        for name, value in studio.store.samples.get(pair.none.id).items()
+        if name not in ("seq", "id")
+    }
+    studio.store.samples.add({**row, "steps": steps} for steps in range(100, 220))
+    again, _ = compared(studio)
+    assert again.none.id == pair.none.id
 
 
 def test_a_grid_is_made_under_its_options_and_fills_the_form_again(with_files):
@@ -214,6 +310,13 @@ def test_a_picture_says_what_it_was_made_with_and_fills_the_form(with_files):
     assert asked.prompt == PROMPT and asked.options.columns() == {
         name: studio.store.samples.get(pair.projected.id)[name] for name in ("negative", "weighted", "loras")
     }
+    folder, made = options.lora_folder(studio.settings), studio.store.samples.get(pair.projected.id)
+    told_of = told["hashes"] == {lora.name: lora.sha256 for lora in options.loras_of(made)}
+    assert told_of and options.replaced(studio.settings, told["hashes"]) == ""
+    (folder / "style.safetensors").write_bytes((folder / "pose.safetensors").read_bytes())
+    assert "another file under the name style.safetensors" in options.replaced(
+        studio.settings, told["hashes"]
+    )
     fields, note = form.of_picture(told, studio.grids.methods(), [])
     assert fields[-2] == [] and "Not there are its LoRA files style.safetensors:0.5." in note
 

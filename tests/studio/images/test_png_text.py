@@ -7,6 +7,7 @@ import zlib
 import pytest
 from PIL import Image, PngImagePlugin
 
+from core.emphasis import plain
 from studio.images import png_text
 from studio.images.png_text import chunk, from_text, read_png, with_text
 
@@ -70,7 +71,7 @@ def test_a_picture_of_ours_keeps_its_pixels_gives_all_back_and_says_nothing_of_t
     assert png_text.model_name("stabilityai/sdxl") == "stabilityai/sdxl"
     told = {name: value for name, value in ROW.items() if name in read_png(after)}
     assert read_png(after) == {
-        **told, "run": ROW["projector_run"], "scheduler": ROW["sampler"], "weighted": False, "loras": [], "source": "studio",
+        **told, "run": ROW["projector_run"], "scheduler": ROW["sampler"], "weighted": False, "loras": [], "hashes": {}, "source": "studio",
         "note": "",
     }  # fmt: skip
     stripped = from_text(png_text.parameters_text(ROW))  # of its JSON
@@ -105,12 +106,47 @@ def test_negative_prompt_weights_and_lora_files_are_written_as_the_webui_writes_
         assert (found["scheduler"], found["loras"], found["note"]) == (WITH["sampler"], loras, "")
 
 
-def test_brackets_of_a_prompt_without_weights_are_escaped_so_that_they_weigh_nothing():
-    row = {**ROW, "prompt": r"a (red) circle [new] \\ here"}
+def test_brackets_of_prompts_without_weights_are_escaped_so_that_they_weigh_nothing():
+    row = {**ROW, "prompt": r"a (red) circle [new] \\ here", "negative": r"(ugly:1.3), [bad] \ hands"}
     text = png_text.parameters_text(row)
-    assert text.startswith(r"a \(red\) circle \[new\]")
+    assert (
+        text.startswith(r"a \(red\) circle \[new\]")
+        and "\nNegative prompt: \\(ugly:1.3\\), \\[bad\\]" in text
+    )
     found = from_text(text)
-    assert (found["prompt"], found["weighted"]) == (row["prompt"], False)
+    assert (found["prompt"], found["negative"], found["weighted"]) == (row["prompt"], row["negative"], False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative"),
+    [
+        ("a (red:1.3) circle", "ugly, (bad hands:1.4), [blur]"),
+        ("a (red:1.3) circle", r"ugly \(bad\) hands"),
+        ("a red circle", "ugly, (bad hands:1.4)"),
+        (r"a \(red\) circle", "((bad))"),
+    ],
+)
+def test_weights_of_either_prompt_come_from_the_webui_and_go_back_to_it(prompt, negative):
+    found = from_text(f"{prompt}\nNegative prompt: {negative}\n{SETTINGS}")
+    assert (found["prompt"], found["negative"], found["weighted"]) == (prompt, negative, True)
+    row = {**ROW, "prompt": plain(prompt), "weighted": prompt, "negative": negative}
+    assert png_text.parameters_text(row).startswith(f"{prompt}\nNegative prompt: {negative}\n")
+    for found in (from_text(png_text.parameters_text(row)), read_png(with_text(picture(), row))):
+        assert (found["prompt"], found["negative"], found["weighted"]) == (prompt, negative, True)
+
+
+def test_a_weight_of_the_webui_that_is_out_of_range_leaves_both_prompts_as_they_are_with_a_note():
+    found = from_text(f"a (red:1.3) circle\nNegative prompt: (bad:99)\n{SETTINGS}")
+    assert (found["prompt"], found["negative"], found["weighted"]) == (
+        "a (red:1.3) circle",
+        "(bad:99)",
+        False,
+    )
+    assert found["note"] == (
+        "Its brackets were taken for text. The weight 99 of 'bad' is not from 0 to 10: change it."
+    )
+    found = from_text(f"a cat\nNegative prompt: {'(' * 5000}\n{SETTINGS}")
+    assert found["negative"] == "" and "Its negative prompt" in found["note"]
 
 
 @pytest.mark.parametrize("prompt", ["红色的圆 🔴 & <b>“ß”</b>", "Ã© is no é", "un café rouge"])

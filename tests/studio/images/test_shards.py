@@ -10,6 +10,7 @@ from studio.images import shards
 from studio.images.collecting import Collecting
 from studio.images.making import Making
 from studio.images.models import Models
+from studio.images.options import NONE
 from studio.images.scoring import Scoring
 from studio.studio import Studio
 from tests.tiny import SIZE, STEPS
@@ -23,6 +24,8 @@ HOW = {
     "width": SIZE,
     "prompt_set": "",
     "split": None,
+    "options": NONE,
+    "typed": {},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.words import MAX_PROMPT
 from studio.components import notices
 from studio.images.views import Pair, SampleView, WordView
 from studio.pages import compare
@@ -25,7 +26,7 @@ def test_a_change_has_its_direction_in_a_sign_as_well_and_none_is_no_plus_nought
 def test_prompt_and_seeds_come_back_as_they_were_asked_and_anything_else_as_nothing():
     asked = ["a red star", "7, 8", "blurred", "DDIMScheduler", ["style.safetensors:0.5"], True]
     assert compare.interrupted(asked) == asked
-    assert len(compare.interrupted(["x" * 5000, *asked[1:]])[0]) == compare.LONGEST_PROMPT
+    assert len(compare.interrupted(["x" * 5000, *asked[1:]])[0]) == MAX_PROMPT
     for kept in (None, "a red star", [], ["a red star"], ["a red star", 7], {"prompt": "a"}):
         assert compare.interrupted(kept) == []
 

@@ -3,7 +3,11 @@
 import pytest
 
 from data.prompts import load
-from studio.training.datasets import PARTLY, judged_rows, labels_for, left_out_said, sampling_of, usable
+from studio.images.options import check_options
+from studio.settings import ROOT
+from studio.training.datasets import judged_rows, labels_for
+from studio.training.replay import Replay, gather
+from studio.training.sampled import PARTLY, left_out_said, replay_said, sampling_of, usable
 from tests.tiny import STEPS
 
 OWN = {"steps": 20, "guidance": 4.0, "sampler": "DDIM", "negative": ""}
@@ -33,11 +37,11 @@ def test_of_an_image_judged_in_part_only_what_the_scorer_said_is_kept():
     assert why in left_out_said(left) and left_out_said({}) == ""
 
 
-def labels(studio, snapshot=None):
+def labels(studio, snapshot=None, replay=None):
     given = {
         "correction_weight": 10.0,
-        "replay": None,
-        "replay_samples": 0,
+        "replay": replay,
+        "replay_samples": 5,
         "seed": 0,
         "with_pictures": False,
     }
@@ -98,3 +102,45 @@ def test_an_image_made_in_another_way_is_left_out_and_counted_with_the_reason(ot
     kept, left = usable(samples, {**WHERE, **OWN})
     assert (kept, left) == ([samples[0]], {why: 2})
     assert left_out_said(left) == f"Labelled images that were left out: 2 {why}."
+
+
+def test_kept_labels_are_of_one_way_of_sampling_and_not_used_beside_another_negative_prompt(scored, tmp_path):
+    def collected(count, steps=STEPS, **options):
+        chosen = check_options(scored.settings, **options)
+        ids = scored.collecting.collect(
+            load("shapes_train", count), 1, steps=steps, options=chosen, first_seed=900
+        )
+        scored.scoring.score(ids)
+
+    collected(2, negative="a green star")
+    collected(1, scheduler="EulerAncestralDiscreteScheduler")
+    kept = gather(scored, pictures=False)
+    assert len(kept) == 12 and sum(kept.meta["left_out"].values()) == 3
+    kept.save(tmp_path / "kept")
+    read = Replay.load(tmp_path / "kept")
+    assert read.sampling == kept.sampling and (kept.sampling["negative"], kept.sampling["steps"]) == (
+        "",
+        STEPS,
+    )
+    assert replay_said(read.sampling, read.sampling) == ""
+    assert replay_said(read.sampling, {**read.sampling, "steps": 9}) == (
+        f"The labels kept with the models are of images made with {STEPS} steps, others with 9 steps."
+    )
+    found = labels(scored, replay=read)
+    assert (found.replayed, found.note) == (read.sampling, "") and found.counts["replay"] > 0
+    collected(20, negative="a green star")
+    found = labels(scored, replay=read)
+    assert (
+        found.sampling["negative"] == "a green star" and found.replayed == {} and "replay" not in found.counts
+    )
+    assert (
+        "images made with no negative prompt, the others with the negative prompt 'a green star'"
+        in found.note
+    )
+    again = gather(scored, pictures=False)
+    assert again.sampling["negative"] == "a green star" and len(again) == 20
+
+
+def test_kept_labels_of_an_earlier_version_were_made_without_a_negative_prompt():
+    kept = Replay.load(ROOT / "data/models/labels")
+    assert kept.sampling == {"steps": 10, "guidance": 4.0, "negative": ""}
