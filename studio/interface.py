@@ -208,10 +208,10 @@ def launch(settings: Settings | None = None) -> None:
         settings = settings or Settings.from_env()
         problem = restore(settings)
         studio, tools, access = Studio(settings), api.mcp(settings), Access(settings)
+        if gpu.apart():
+            studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     except (ValueError, StoreError, OSError) as error:
         sys.exit(sentence(error, paths=True))
-    if gpu.apart():
-        studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     examples.add(studio)
     loading, backup = Loading(studio), Backup(settings, studio.store, problem).start()
     webhook.start(studio)
