@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from core.families import Family, ModelError, Reading, Sampling, family_of, relative_of, token_mask
+from core.families import Family, ModelError, Reading, Sampling, family_of, relative_of, same, token_mask
 from core.loading import load_pipeline, upcast
 from core.noise import Shape, check_seeds, third
 from core.progress import Stop, Stopped
@@ -113,6 +113,7 @@ class Diffuser:
     ) -> None:
         names = [cls.__name__ for cls in type(pipe).__mro__]
         self.family: Family = relative_of(names) if borrowed else family_of(names)
+        self.pack = same if set(names) & set(self.family.unpacked) else self.family.pack
         self.pipe, self.name, self.revision = pipe, name or type(pipe).__name__, revision
         if not borrowed:
             pipe.set_progress_bar_config(disable=True)
@@ -392,7 +393,7 @@ class Diffuser:
     def to_pipeline(self, noise: Tensor) -> Tensor:
         """Noise (B, C, H, W) in the form, on the device and in the dtype in which the pipeline takes it as `latents`."""
         dtype = torch.float32 if self.family.draw_float32 else self.dtype
-        return self.family.pack(noise.to(self.device, dtype))
+        return self.pack(noise.to(self.device, dtype))
 
     def _denoise(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         """Latents by the pipeline's own call, with those of the inputs that it takes."""
