@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from core.diffusion import Diffuser
 from core.evaluation import benchmark as core_benchmark
 from core.networks.projector import NoiseProjector
 from studio.__main__ import main
-from studio.cli import commands
+from studio.cli import commands, experiment
 from studio.cli.console import Console
 from studio.experiments import benchmark
 from studio.experiments.benchmark import measure, table
@@ -128,6 +129,17 @@ def test_an_image_of_a_large_network_is_composed_from_two_of_its_blocks(small, m
         "image",
         "projector's share of an image",
     ]
+
+
+def test_the_command_names_the_families_that_have_shapes_and_refuses_others():
+    """Its help does not import diffusers, so it has a list of its own."""
+    families = [benchmark.SDXL, *flow_shapes.STACKS]
+    (hint,) = (
+        inspect.signature(experiment.benchmark, eval_str=True).parameters["family"].annotation.__metadata__
+    )
+    assert re.findall(r"\w+", hint.replace(" or ", ", ")) == families
+    with pytest.raises(ValueError, match=f"no shapes of 'kolors': choose {', '.join(families)}"):
+        measure(SimpleNamespace(models=None), family="kolors")
 
 
 def test_the_composed_time_of_a_step_is_that_of_the_whole():
