@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load_file
-
 from core import checkpoint
 from core.backbone import Backbone
 from core.diffusion import Diffuser
@@ -105,11 +103,6 @@ class Adapter:
             str(self.folder), prefix=diffuser.family.denoiser, weight_name=WEIGHTS, adapter_name=name,
             local_files_only=True,
         )  # fmt: skip
-        for key, value in load_file(self.folder / WEIGHTS).items():
-            layer = key.removeprefix(f"{diffuser.family.denoiser}.").removesuffix(".weight")
-            weight = denoiser.get_submodule(f"{layer}.{name}").weight
-            if weight.dtype.itemsize == 1:  # as the float8 beside it, in which nothing can be computed
-                weight.data = value.to(weight.device, denoiser.dtype)
 
 
 def takes_adapters(diffuser: Diffuser) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from core.diffusion import Diffuser
 
 META = "backbone"  # the key in a manifest's meta
-VALUES = 64  # of each weight matrix, in the fingerprint of text encoders
+VALUES = 64  # of each weight matrix, in a fingerprint
 ADVICE = (
     "use it on the backbone that it was trained for (STUDIO_BACKBONE), or train one for this backbone "
     "(start=fresh)"
@@ -45,6 +45,7 @@ class Backbone:
     width: int = 0
     prediction: str = ""  # what its denoiser predicts: epsilon, v_prediction, ...
     steps: int = 0  # default sampling steps
+    denoiser: str = ""  # fingerprint of the denoiser
 
     @classmethod
     def of(cls, diffuser: Diffuser, readable: bool = True) -> Backbone:
@@ -52,9 +53,10 @@ class Backbone:
         height, width = diffuser.size
         prediction = diffuser.pipe.scheduler.config.get("prediction_type") or diffuser.family.predictions[0]
         text = fingerprint(diffuser.text_encoders) if readable else ""
+        denoiser = fingerprint([diffuser.denoiser]) if readable else ""
         return cls(
             diffuser.family.name, diffuser.name[-200:], unquantized(diffuser.revision), text,
-            diffuser.channels, diffuser.text_width, height, width, str(prediction), diffuser.default_steps,
+            diffuser.channels, diffuser.text_width, height, width, str(prediction), diffuser.default_steps, denoiser,
         )  # fmt: skip
 
     @classmethod
@@ -113,22 +115,25 @@ class Backbone:
         )
 
     def _is(self, other: Backbone) -> bool:
-        """Whether both are one backbone by what is known of both, whatever they are called."""
-        names = ("family", "text", "prediction", "revision")
+        """Whether both are one backbone by what is known of both, whatever they are called and wherever they were loaded from.
+        Where the weights cannot be compared, two digests of folders or two commits of the hub are."""
+        names = ["family", "text", "prediction", "denoiser"]
+        if not (self.denoiser and other.denoiser) and len(self.revision) == len(other.revision):
+            names.append("revision")
         known = [(getattr(self, name), getattr(other, name)) for name in names]
         return all(a == b for a, b in known if a and b)
 
 
-def fingerprint(encoders: Iterable[nn.Module]) -> str:
-    """A digest of text encoders that number format, device, saving and the names of layers do not change: the shape of every
+def fingerprint(networks: Iterable[nn.Module]) -> str:
+    """A digest of text encoders, or of a denoiser, that number format, device, saving and the names of layers do not change: the shape of every
     weight matrix and the signs of `VALUES` of its values. "" where the weights are quantised or elsewhere (sequential
     offload)."""
     digest = hashlib.sha256()
-    for encoder in encoders:
-        named = encoder.named_parameters()
+    for network in networks:
+        named = network.named_parameters()
         matrices = [weight.detach() for name, weight in named if weight.ndim > 1 and "lora_" not in name]
         plain = all(weight.is_floating_point() and not weight.is_meta for weight in matrices)
-        if not plain or getattr(encoder.config, "quantization_config", None):
+        if not plain or getattr(network.config, "quantization_config", None):
             return ""
         for mark in sorted({_mark(weight) for weight in matrices}):
             digest.update(mark)

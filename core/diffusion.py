@@ -31,6 +31,7 @@ from core.families import (
     filled,
     latent_shape,
     relative_of,
+    same,
     text_of,
     tokenizer_of,
 )
@@ -124,6 +125,7 @@ class Diffuser:
     ) -> None:
         names = [cls.__name__ for cls in type(pipe).__mro__]
         self.family: Family = relative_of(names) if borrowed else family_of(names)
+        self.pack = same if set(names) & set(self.family.unpacked) else self.family.pack
         self.pipe, self.name, self.revision = pipe, name or type(pipe).__name__, revision
         if not borrowed:
             pipe.set_progress_bar_config(disable=True)
@@ -393,7 +395,7 @@ class Diffuser:
     def to_pipeline(self, noise: Tensor) -> Tensor:
         """Noise (B, C, H, W) in the form, on the device and in the dtype in which the pipeline takes it as `latents`."""
         dtype = torch.float32 if self.family.draw_float32 else self.dtype
-        return self.family.pack(noise.to(self.device, dtype))
+        return self.pack(noise.to(self.device, dtype))
 
     def _denoise(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         """Latents by the pipeline's own call, with those of the inputs that it takes."""

@@ -292,6 +292,7 @@ class Family:
     extra         more arguments of the pipeline's call, by the number of steps
     draw_float32  the pipeline draws and takes noise in float32, whatever the network computes in
     pack, unpack  to and from the form of latents that the pipeline denoises
+    unpacked      pipelines that need more than a prompt and pack the latents that they are given themselves
     returns       "denoised": the pipeline returns the latents that it denoises; "converted": others, made of them
     fold          patches of fold x fold autoencoder latents are channels of the latents
     frames        the autoencoder's latents have an axis of frames
@@ -326,6 +327,7 @@ class Family:
     draw_float32: bool = False
     pack: Callable[[Tensor], Tensor] = same
     unpack: Callable[[Tensor, tuple[int, int]], Tensor] = same
+    unpacked: tuple[str, ...] = ()
     returns: str = "denoised"
     fold: int = 1
     frames: bool = False
@@ -400,6 +402,7 @@ FLUX = Family(
     tokenizers=("tokenizer_2",),
     pack=to_patches,
     unpack=from_patches,
+    unpacked=("FluxInpaintPipeline", "FluxControlNetInpaintPipeline"),
     patch=2,
     left_out=_IMAGES,
     sampling=by_embedding,

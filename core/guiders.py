@@ -2,8 +2,8 @@
 samples with them).
 
 The number in a method's name (pag-3) sets the argument `number` of the class. Where that is `guidance_scale`, the kind
-takes the place of classifier-free guidance, and without a number it has the guidance of the sampling. The others add a
-third pass to classifier-free guidance, and their number is the weight of that pass.
+takes the place of classifier-free guidance, and without a number it has the guidance of the sampling. Those that weaken
+blocks otherwise add a third pass to classifier-free guidance, and their number is the weight of that pass.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class Guider:
     zeroes: bool = False
     maps: bool = False
     note: str = ""
+
+    @property
+    def third(self) -> bool:
+        """Whether it adds a third pass."""
+        return bool(self.layers) and self.number != "guidance_scale"
 
 
 BLOCKS = {"skip_attention": True, "skip_ff": True}

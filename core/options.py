@@ -212,9 +212,9 @@ def check_free(diffuser: Diffuser) -> None:
     check_loaded(diffuser)
     if not hasattr(diffuser.pipe, "load_lora_weights"):
         raise ValueError(f"diffusers loads no LoRA files into {diffuser.name}'s pipeline: leave them out.")
-    if any(weight.dtype.itemsize == 1 for weight in diffuser.denoiser.parameters()):
+    if any(not weight.is_floating_point() for weight in diffuser.denoiser.parameters()):
         raise ValueError(
-            "LoRA files do not go with weights in 8 bits: set STUDIO_QUANTIZE to none, or leave the files out."
+            "LoRA files are not put on weights in whole numbers: set STUDIO_QUANTIZE to fp8 or none, or leave the files out."
         )
     layers = (layer for layer in diffuser.denoiser.modules() if isinstance(layer, BaseTunerLayer))
     if any(not layer.disable_adapters for layer in layers):

@@ -158,8 +158,12 @@ def quantization_arguments(
 
 
 def store_in_fp8(denoiser: Any) -> None:
-    """Keep the layers' weights in float8 between their calls."""
-    denoiser.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=denoiser.dtype)
+    """Keep the layers' weights in float8 between their calls, and LoRA layers that are put on them in the dtype of the
+    computation."""
+    dtype = denoiser.dtype
+    denoiser.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    for layer in denoiser.modules():  # else peft would give its layers the dtype of the weights below, float8
+        layer.compute_dtype = dtype
 
 
 def has_plain_weights(denoiser: torch.nn.Module) -> bool:

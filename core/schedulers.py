@@ -66,3 +66,10 @@ def like(scheduler: Any, name: str, own_sigmas: bool = False) -> Any:
         solver = {"use_flow_sigmas": True, "prediction_type": FLOW, "flow_shift": shift}
         more = {"shift": shift} if SCHEDULERS[name] == (FLOW,) else solver
     return getattr(diffusers, name).from_config(config, **more)
+
+
+def calls_a_step(scheduler: Any, name: str = "") -> int:
+    """How many predictions a sampling step of a scheduler takes, or of another class where that is named."""
+    import diffusers
+
+    return getattr(getattr(diffusers, name) if name else scheduler, "order", 1)

@@ -237,13 +237,13 @@ def kl(channels: int = 4, shift: float | None = 0.1) -> AutoencoderKL:
     )
 
 
-def sd3() -> StableDiffusion3Pipeline:
+def sd3(channels: int = 4) -> StableDiffusion3Pipeline:
     transformer = SD3Transformer2DModel(
-        sample_size=8, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+        sample_size=8, in_channels=channels, out_channels=channels, num_layers=2, attention_head_dim=8, num_attention_heads=2,
         joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32, pos_embed_max_size=16,
     )  # fmt: skip
     return StableDiffusion3Pipeline(
-        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=kl(),
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=kl(channels),
         text_encoder=clip(projection=True), tokenizer=letters(),
         text_encoder_2=clip(projection=True), tokenizer_2=letters(),
         text_encoder_3=t5(), tokenizer_3=t5_tokenizer(256),

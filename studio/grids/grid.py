@@ -281,7 +281,10 @@ class Cells:
             if job.halt():
                 raise Stopped
             alike = [place for place in todo if together(places[place][1]) == together(places[todo[0]][1])]
-            batch, began = alike[:count], time.monotonic()
+            if gpu.apart():  # longer than a GPU is lent, a batch would be refused
+                duration = self._seconds(grid.prompt, [places[todo[0]]], size, options)
+                most = min(most, max(1, duration.images))
+            batch, began = alike[: min(count, most)], time.monotonic()
             try:
                 ids = self.make(grid.prompt, [places[i] for i in batch], size, ways, job.halt, options)
             except Exception as error:
@@ -429,11 +432,15 @@ class Cells:
 
     def _seconds(
         self, prompt: str, places: list[Place], size: tuple[int, int], options: SamplingOptions
-    ) -> float:
+    ) -> gpu.Duration:
         """How long a GPU is asked for to denoise places that go together."""
-        steps = places[0][1].steps
-        assert steps is not None
-        return gpu.made_in(self.models.diffuser(), len(places), steps, size)
+        variant = places[0][1]
+        parts = [part for part, _ in parse(variant.method)]
+        assert variant.steps is not None
+        return gpu.made_in(
+            self.models.diffuser(), len(places), variant.steps, size, options.scheduler,
+            loras=len(options.loras) + ("lora" in parts), third=any(GUIDERS[p].third for p in parts if p in GUIDERS),
+        )  # fmt: skip
 
     @gpu.on_gpu(_seconds)
     def denoised_apart(
@@ -457,7 +464,8 @@ class Cells:
         noises = math.prod(
             int(number) for part, number in parse(variant.method) if part in CHOOSING and number
         )
-        return gpu.made_in(self.models.diffuser(), len(seeds) * noises, 1, size)
+        loras = len(options.loras)
+        return float(gpu.made_in(self.models.diffuser(), len(seeds) * noises, 1, size, loras=loras))
 
     @gpu.on_gpu(_seconds_to_choose)
     def chosen_apart(

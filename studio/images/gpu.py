@@ -7,7 +7,8 @@ next call.
 
 The function is a generator: what a method says while it works (previews) arrives as it is said, and closing the generator
 stops the method where it next asks whether to stop. The GPU is asked for as long as the work may take (`made_in`), as a
-short request waits less and a long one is refused; `spaces` itself asks for more where a GPU is slower.
+short request waits less and a long one is refused; `spaces` itself asks for more where a GPU is slower. How long ZeroGPU
+lends one at once depends on a visitor's account; `LENT` seconds are lent to everybody.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.progress import Stopped
+from core.schedulers import calls_a_step
 from studio.errors import sentence
 
 try:
@@ -40,6 +42,8 @@ CALL = 0.05  # seconds of a call of the denoiser, however small its work
 # seconds a step and million pixels of a denoiser of SDXL's size with guidance: .066 measured on a whole H200, of which
 # ZeroGPU lends less than half
 MEGAPIXEL, SDXL = 0.2, 2.6e9
+READ = 5.0  # seconds until a LoRA file is read and its layers are on the model
+LENT = 80  # seconds, which count as 120 on a Blackwell GPU
 LESS = "ask for fewer images, fewer steps or a smaller size"
 BUSY = "No GPU was free within a minute: try again later. Who has signed in to Hugging Face is served first."
 
@@ -68,6 +72,12 @@ class Failed:
     """An error of the forked process: an exception would arrive as the name of its class."""
 
     text: str
+
+
+class Duration(float):
+    """Seconds to ask a GPU for. images: how many images would be made in `LENT` seconds; 0 where not even one."""
+
+    images = 0
 
 
 def apart() -> bool:
@@ -117,7 +127,7 @@ def on_gpu(seconds: Callable[..., float]) -> Callable[[Callable[..., Any]], Call
                         elif value is not None:
                             say(value)
             except Exception as error:
-                if text := refusal(error):
+                if text := refusal(error, seconds(self, *args)):
                     raise ValueError(text) from error
                 raise
             if isinstance(end, Failed):
@@ -159,29 +169,39 @@ def streamed(work: Callable[..., Any]) -> Generator[Any, None, Any]:
         thread.join()
 
 
-def made_in(diffuser: Diffuser, images: int, steps: int, size: tuple[int, int]) -> float:
-    """Seconds to ask a GPU for to make images of a size (height, width) in pixels, an estimate from above."""
+def made_in(
+    diffuser: Diffuser,
+    images: int,
+    steps: int,
+    size: tuple[int, int],
+    scheduler: str = "",
+    loras: int = 0,
+    third: bool = False,
+) -> Duration:
+    """Seconds to ask a GPU for to make images of a size (height, width) in pixels, an estimate from above. scheduler: its
+    class name, "" for the model's own. loras: how many files are read. third: whether the guidance has a third pass."""
     parameters = sum(weight.numel() for weight in diffuser.denoiser.parameters())
-    work = images * size[0] * size[1] / 1e6 * parameters / SDXL
-    return START + steps * (CALL + work * MEGAPIXEL)
+    calls = steps * calls_a_step(diffuser.scheduler, scheduler)
+    passes = 1.5 if third else 1.0  # of those with guidance, which are two
+    image = calls * passes * size[0] * size[1] / 1e6 * parameters / SDXL * MEGAPIXEL
+    fixed = START + READ * loras + calls * CALL
+    duration = Duration(fixed + images * image)
+    duration.images = max(0, int((LENT - fixed) / image))
+    return duration
 
 
-def refusal(error: Exception) -> str:
-    """The sentence for an error of `spaces` (a `gr.Error` with its title), or '' for any other."""
+def refusal(error: Exception, asked: float = 0.0) -> str:
+    """The sentence for an error of `spaces` (a `gr.Error` with its title), or '' for any other. asked: the seconds that the
+    GPU was asked for."""
     title, text = getattr(error, "title", ""), str(getattr(error, "message", ""))
     if not isinstance(title, str) or not title.startswith("ZeroGPU"):
         return ""
     if title == "ZeroGPU illegal duration":
-        asked = re.search(r"(\d+)s", text)
-        return f"This needs the GPU for {asked[1] if asked else 'some'} s, longer than it is lent at once: {LESS}."
+        return _too_long(text, asked)
     if "No GPU was available" in text or title == "ZeroGPU queue timeout":
         return BUSY
     if title == "ZeroGPU quota exceeded":
-        figures = re.search(r"(\d+)s requested vs\. (-?\d+)s left", text)
-        spent = f" ({figures[1]} s were asked for, {figures[2]} s are left)" if figures else ""
-        wait = re.search(r"Try again in ([^.]+)", text)
-        until = f"wait for {wait[1].strip()}" if wait else "try again tomorrow"
-        return f"Your time on the GPU is used up{spent}: sign in to Hugging Face, which gives more of it, {LESS}, or {until}."
+        return _used_up(text)
     if title == "ZeroGPU pending credits exceeded":
         return "Other work of yours has taken all your time on GPUs: wait until some of it is done."
     if "Expired" in text:
@@ -189,3 +209,35 @@ def refusal(error: Exception) -> str:
     if "aborted" in text:
         return f"The GPU was taken back before this was done: {LESS}."
     return f"The process with the GPU has failed ({text[:200]}): try again; the Space's log says more."
+
+
+def _too_long(text: str, asked: float) -> str:
+    found = re.search(r"(\d+)s", text)
+    sentence = (
+        f"This needs the GPU for {found[1] if found else 'some'} s, longer than it is lent at once: {LESS}."
+    )
+    if not isinstance(asked, Duration):
+        return sentence
+    fit = f"{asked.images} such images fit" if asked.images else "Not even one such image fits"
+    return f"{sentence} {fit} into {LENT} s."
+
+
+def _used_up(text: str) -> str:
+    """The sentence for a quota of `spaces`: of runs, of calls without a visitor's token, or of a visitor's seconds."""
+    if "runs limit" in text:
+        return "You may not use the GPU more often today: try again tomorrow, or sign in to Hugging Face if you have not."
+    seconds = re.search(r"(\d+)s requested vs\. (-?\d+)s left", text)
+    if not seconds:
+        return (
+            "The time on the GPU for calls that come from no visitor's page is used up: do this on the Space's page, or "
+            "try again later."
+        )
+    wait = re.search(r"Try again in ([^.]+)", text)
+    advice = [f"wait for {wait[1].strip()}" if wait else "try again tomorrow"]
+    if int(seconds[2]) > START:  # else there is no time left for even the least
+        advice.insert(0, LESS)
+    if "free ZeroGPU" in text:
+        advice.append("take Hugging Face PRO, which gives more of it")
+    elif "Pro ZeroGPU" not in text:
+        advice.append("sign in to Hugging Face, which gives more of it")
+    return f"Your time on the GPU is used up ({seconds[1]} s were asked for, {seconds[2]} s are left): {', or '.join(advice)}."

@@ -85,7 +85,8 @@ class Making:
         """How long a GPU is asked for."""
         diffuser = self.models.diffuser()
         size = (plan.height or diffuser.size[0], plan.width or diffuser.size[1])
-        return gpu.made_in(diffuser, len(plan.seeds), plan.steps, size)
+        options = plan.options
+        return gpu.made_in(diffuser, len(plan.seeds), plan.steps, size, options.scheduler, len(options.loras))
 
     @gpu.on_gpu(_seconds)
     def _make_apart(

@@ -49,9 +49,19 @@ def saved(facts, folder, text_width=64):
 
 def test_the_facts_are_those_of_the_loaded_pipeline(facts, diffuser):
     expected = Backbone(
-        "Stable Diffusion XL", "sdxl", diffuser.revision, facts.text, 4, 64, 64, 64, "epsilon", 20
+        "Stable Diffusion XL",
+        "sdxl",
+        diffuser.revision,
+        facts.text,
+        4,
+        64,
+        64,
+        64,
+        "epsilon",
+        20,
+        facts.denoiser,
     )
-    assert facts == expected and len(facts.text) == 16 and facts.revision
+    assert facts == expected and len(facts.text) == len(facts.denoiser) == 16 and facts.revision
 
 
 def test_the_facts_are_read_back_from_a_manifest_and_what_is_not_one_of_them_is_unknown(facts, tmp_path):
@@ -79,6 +89,18 @@ def test_the_fingerprint_of_text_encoders_stands_in_every_number_format_and_afte
     assert fingerprint([again, encoders[1]]) == facts.text
 
 
+def test_the_same_model_saved_elsewhere_in_16_bits_or_loaded_in_float8_is_the_same_backbone(
+    diffuser, facts, folder, tmp_path
+):
+    diffuser.pipe.save_pretrained(tmp_path / "copy", variant="fp16", max_shard_size="40KB")
+    copied = Diffuser.load(tmp_path / "copy", dtype=torch.bfloat16, variant="fp16")
+    small = Diffuser.load(folder, quantize="fp8")
+    for other in (Backbone.of(copied), Backbone.of(small)):
+        assert (other.text, other.denoiser) == (facts.text, facts.denoiser)
+        assert facts.warning(other) == other.warning(facts) == ""
+    assert Backbone.of(copied).revision != facts.revision
+
+
 def test_the_fingerprint_changes_with_training_and_with_the_order_of_the_encoders(diffuser, facts, tuned):
     first, second = diffuser.text_encoders
     assert len({facts.text, fingerprint([tuned, second]), fingerprint([second, first])}) == 3
@@ -99,7 +121,11 @@ def test_the_fingerprint_of_weights_that_are_quantised_or_elsewhere_is_unknown(d
         ({"steps": 4, "height": 128}, None),
         ({"revision": "", "name": "the class of a pipeline"}, None),
         ({"text": ""}, None),
-        ({"revision": "0123456789abcdef"}, "a fine-tune of the same model it may well serve"),
+        ({"revision": "0123456789ab"}, None),
+        ({"revision": "0123456789ab", "denoiser": ""}, "a fine-tune of the same model it may well serve"),
+        ({"revision": "a" * 40, "denoiser": ""}, None),
+        ({"denoiser": "f" * 16}, "a fine-tune of the same model it may well serve"),
+        ({"revision": "", "denoiser": "f" * 16}, "a fine-tune of the same model it may well serve"),
         ({"text": "f" * 16}, "Its text encoders are others: expect less"),
         ({"prediction": "v_prediction"}, "It predicts epsilon and not v_prediction: expect less"),
         ({"family": "Kolors", "text": "f" * 16}, "It is of another family, and its text encoders are others"),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from core import loading, quantize
 from core.adapter import Adapter
@@ -10,8 +11,9 @@ from core.foresight import Teacher
 from core.guidance import Guided
 from core.networks.reward import PictureReader
 from core.noise import draw
+from core.options import Options, configured
 from core.training.lora import LoraConfig, train_lora
-from tests import backbones
+from tests import backbones, loras
 
 PROMPTS = ["a red circle", "a blue square"]
 SMALL = {"head_width": 16, "head_depth": 1, "heads": 2}
@@ -79,6 +81,63 @@ def test_a_lora_is_trained_beside_quantised_weights_and_is_never_merged_into_the
     teacher = Teacher(small, reader, adapter)
     teacher.foresee(draw([1, 2], small.latent_shape()), small.encode(PROMPTS), torch.arange(2))
     assert teacher.foresight.diffuser is small  # no copy with merged weights
+
+
+@pytest.fixture(scope="module", params=["sdxl", "flux-dev"])
+def cast(request, tmp_path_factory):
+    """A backbone, the same in float8, and a function of LoRA files: their names with weights -> options."""
+    source = backbones.save(request.param, tmp_path_factory.mktemp(request.param))
+    plain, small = Diffuser.load(source), Diffuser.load(source, quantize="fp8")
+    files = {
+        name: loras.write(plain, source / f"{name}.safetensors", seed) for seed, name in enumerate("abc")
+    }
+    save_file({name: weight.bfloat16() for name, weight in load_file(files["c"]).items()}, files["c"])
+    return plain, small, lambda **chosen: Options(loras=tuple((str(files[n]), w) for n, w in chosen.items()))
+
+
+def test_lora_files_beside_float8_change_the_image_as_they_do_beside_whole_weights(cast):
+    plain, small, files = cast
+    before = [image(one) for one in (plain, small)]
+    error = (before[1] - before[0]).norm()
+    for chosen in ({"a": 8.0}, {"b": 6.0}, {"a": 4.0, "b": -4.0}):
+        expected, result = (image(configured(one, files(**chosen))) for one in (plain, small))
+        layers = [w for name, w in small.denoiser.named_parameters() if ".lora_" in name]
+        assert layers and {weight.dtype for weight in layers} == {torch.float32}
+        change, wanted = result - before[1], expected - before[0]
+        assert (result - expected).norm() < 1.5 * error < 0.5 * wanted.norm()
+        assert torch.cosine_similarity(change.flatten(), wanted.flatten(), 0) > 0.95
+        assert torch.equal(image(small), before[1])
+
+
+def test_a_lora_file_in_16_bits_loses_nothing_beside_float8(cast):
+    plain, small, files = cast
+    for one in (plain, small):
+        image(configured(one, files(c=1.0)))
+    expected, layers = (
+        {name: weight for name, weight in one.denoiser.named_parameters() if ".lora_" in name}
+        for one in (plain, small)
+    )
+    assert layers.keys() == expected.keys()
+    assert all(torch.equal(weight.float(), expected[name].float()) for name, weight in layers.items())
+
+
+def test_a_float8_denoiser_is_what_it_was_after_lora_files_are_unloaded(cast):
+    _, small, files = cast
+    small.pipe.unload_lora_weights()
+    before, weights = image(small), {n: w.clone() for n, w in small.denoiser.named_parameters()}
+    image(configured(small, files(a=1.0)))
+    small.pipe.unload_lora_weights()
+    after = dict(small.denoiser.named_parameters())
+    assert after.keys() == weights.keys() and torch.equal(image(small), before)
+    for name, weight in weights.items():
+        assert after[name].dtype == weight.dtype and torch.equal(after[name].float(), weight.float())
+
+
+def test_lora_files_are_refused_on_weights_in_whole_numbers(whole, monkeypatch):
+    whole_numbers = torch.nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False)
+    monkeypatch.setattr(whole.denoiser, "parameters", lambda: iter([whole_numbers]))
+    with pytest.raises(ValueError, match="set STUDIO_QUANTIZE to fp8 or none"):
+        image(configured(whole, Options(loras=(("style.safetensors", 1.0),))))
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,21 @@ def test_where_a_gpu_is_lent_to_a_process_of_its_own_only_plain_data_goes_there(
     assert all(isinstance(part, np.ndarray) for part in apart(*sent[0]))
 
 
+@pytest.mark.parametrize(("images", "batches"), [(0, [1] * 6), (2, [1, 2, 2, 1]), (9, [1, 2, 3])])
+def test_a_batch_of_a_grid_is_no_longer_than_a_gpu_is_lent(studio, monkeypatch, images, batches):
+    asked, apart, duration = [], studio.cells.denoised_apart, gpu.Duration(5)
+    duration.images = images
+    monkeypatch.setattr(gpu, "apart", lambda: True)
+    monkeypatch.setattr(gpu, "made_in", lambda *given, **more: duration)
+    monkeypatch.setattr(
+        studio.cells,
+        "denoised_apart",
+        lambda *given, stop: asked.append(len(given[1])) or apart(*given, stop=stop),
+    )
+    assert grid_of(studio, "1-6", methods="none").state == "done"
+    assert asked == batches
+
+
 def test_grids_in_the_queue_count_toward_what_visitors_may_fill_the_store_with(studio):
     bound = limits.visitor(Settings(max_samples=str(studio.store.samples.count() + 6)), {})
     with studio.models.lock:

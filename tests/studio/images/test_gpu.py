@@ -8,6 +8,7 @@ import contextvars
 import json
 import multiprocessing
 import os
+import re
 import sys
 import threading
 import types
@@ -16,9 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler
 from gradio.context import LocalContext
 from PIL import Image
 
+from core.guiders import GUIDERS
 from core.progress import Stopped
 from studio.images import gpu
 from studio.images.making import Making
@@ -39,7 +42,8 @@ class Api(BaseHTTPRequestHandler):
         status, answer = self.server.answer if where.path == "/schedule" else (200, {})
         content = json.dumps(answer).encode()
         self.send_response(status)
-        for name, value in (("content-type", "application/json"), ("content-length", str(len(content)))):
+        headers = {"content-type": "application/json", "content-length": str(len(content))}
+        for name, value in (headers | self.server.headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
@@ -63,7 +67,7 @@ def api(server, monkeypatch, tmp_path):
     """The server on which this process believes to be a ZeroGPU Space."""
     idle = dict.fromkeys(("unpatch", "init", "move", "enter_mode"), lambda *_, **__: None)
     monkeypatch.setitem(sys.modules, "spaces.zero.torch", types.SimpleNamespace(**idle, size=lambda: 0))
-    server.asked, server.answer = [], LENT
+    server.asked, server.answer, server.headers = [], LENT, {}
     group = tmp_path / "cgroup"
     group.write_text("0::/space\n")
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
@@ -139,21 +143,30 @@ def test_a_process_that_dies_is_a_sentence_that_says_what_to_do(api):
         gpu.on_gpu(lambda self: 5)(die)(Counter())
 
 
+SHORT = {"left": 4, "wait": 5400}
+SOME = {"left": 20, "wait": 5400}
+
+
 @pytest.mark.parametrize(
-    ("answer", "signed_in", "says"),
+    ("answer", "account", "says"),
     [
-        ((429, {"left": 60, "wait": -1}), True, "for 11 s, longer than it is lent at once: ask for fewer images, fewer st"),
-        ((429, {"left": 4, "wait": 5400}), True, r"\(11 s were asked for, 4 s are left\).*sign in .*wait for 1:30:00\."),
-        ((429, {"left": 4, "wait": 0}), True, "used up: sign in to Hugging Face.*try again tomorrow"),
-        ((429, {"left": 4, "wait": 5400}), False, "used up: sign in to Hugging Face, .* ask for fewer images"),
-        ((503, {}), True, "No GPU was free within a minute: try again later"),
-        ((401, {}), True, "open for too long .* reload it"),
+        ((429, {"left": 60, "wait": -1}), "regular", r"for 11 s, longer than it is lent at once: ask for fewer .* size\.$"),
+        ((429, SHORT), "", r"\(11 s were asked for, 4 s are left\): wait for 1:30:00, or sign in to Hugging Face"),
+        ((429, SOME), "", "are left.: ask for fewer images, .*, or wait for 1:30:00, or sign in to Hugging Face"),
+        ((429, SHORT), "regular", "are left.: wait for 1:30:00, or take Hugging Face PRO, which gives more of it"),
+        ((429, SHORT), "pro", r"are left.: wait for 1:30:00\.$"),
+        ((429, {"left": 4, "wait": 0}), "", "not use the GPU more often today: try again tomorrow, or sign in"),
+        ((429, SHORT), None, "from no visitor's page is used up: do this on the Space's page"),
+        ((503, {}), "", "No GPU was free within a minute: try again later"),
+        ((503, {}), None, "No GPU was free within a minute: try again later"),
+        ((401, {}), "regular", "open for too long .* reload it"),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Error while decoding")
-def test_a_refusal_of_the_gpu_is_a_sentence_that_says_what_to_do(api, count, answer, signed_in, says):
-    api.answer = answer
-    headers = type("Headers", (dict,), {})({"x-ip-token": "of.an.account"} if signed_in else {})
+def test_a_refusal_of_the_gpu_is_a_sentence_that_says_what_to_do(api, count, answer, account, says):
+    """account: the visitor's, "" for none; None: the call has no visitor."""
+    api.answer, api.headers = answer, {"x-authenticated": account} if account else {}
+    headers = type("Headers", (dict,), {})({} if account is None else {"x-ip-token": "of.a.visitor"})
 
     def ask():
         LocalContext.request.set(types.SimpleNamespace(headers=headers))
@@ -167,16 +180,59 @@ def test_an_error_that_is_not_of_zerogpu_is_left_as_it_is():
     assert gpu.refusal(ValueError("ZeroGPU")) == "" == gpu.refusal(RuntimeError())
 
 
-def test_the_duration_grows_with_steps_images_pixels_and_the_denoiser():
-    def diffuser(parameters):
-        weights = [types.SimpleNamespace(numel=lambda: parameters)]
-        return types.SimpleNamespace(denoiser=types.SimpleNamespace(parameters=lambda: weights))
+def diffuser(parameters, scheduler=None):
+    """What the duration depends on of a diffuser."""
+    weights = [types.SimpleNamespace(numel=lambda: parameters)]
+    network = types.SimpleNamespace(parameters=lambda: weights)
+    return types.SimpleNamespace(denoiser=network, scheduler=scheduler or EulerDiscreteScheduler())
 
-    sdxl, flux = diffuser(2_600_000_000), diffuser(12_000_000_000)
-    pair = gpu.made_in(sdxl, 2, 30, (1024, 1024))
+
+XL = diffuser(2_600_000_000)
+LARGE = (1024, 1024)
+
+
+def test_the_duration_grows_with_steps_images_pixels_and_the_denoiser():
+    flux, pair = diffuser(12_000_000_000), gpu.made_in(XL, 2, 30, LARGE)
     assert 20 < pair < 60
-    assert gpu.made_in(sdxl, 2, 4, (1024, 1024)) < gpu.made_in(sdxl, 1, 30, (1024, 1024)) < pair
-    assert gpu.made_in(sdxl, 2, 30, (512, 512)) < pair < gpu.made_in(flux, 2, 30, (1024, 1024))
+    assert gpu.made_in(XL, 2, 4, LARGE) < gpu.made_in(XL, 1, 30, LARGE) < pair
+    assert gpu.made_in(XL, 2, 30, (512, 512)) < pair < gpu.made_in(flux, 2, 30, LARGE)
+
+
+def test_the_duration_counts_every_prediction_and_the_reading_of_files():
+    work = gpu.made_in(XL, 2, 30, LARGE) - gpu.START
+    assert gpu.made_in(XL, 2, 30, LARGE, "KDPM2AncestralDiscreteScheduler") - gpu.START == pytest.approx(
+        2 * work
+    )
+    own = diffuser(2_600_000_000, HeunDiscreteScheduler())
+    assert gpu.made_in(own, 2, 30, LARGE) - gpu.START == pytest.approx(2 * work)
+    assert gpu.made_in(own, 2, 30, LARGE, "DDIMScheduler") - gpu.START == pytest.approx(work)
+    third = gpu.made_in(XL, 2, 30, LARGE, third=True) - gpu.START
+    assert third - 30 * gpu.CALL == pytest.approx(1.5 * (work - 30 * gpu.CALL))
+    assert gpu.made_in(XL, 2, 30, LARGE, loras=2) - gpu.START == pytest.approx(work + 2 * gpu.READ)
+
+
+def test_the_kinds_of_guidance_with_a_third_pass():
+    assert {name for name, kind in GUIDERS.items() if kind.third} == {"pag", "slg", "seg"}
+
+
+@pytest.mark.parametrize("network", [XL, diffuser(12_000_000_000), diffuser(200_000_000_000)])
+def test_the_images_that_fit_are_as_many_as_are_made_while_a_gpu_is_lent_to_everybody(network):
+    fit = gpu.made_in(network, 32, 30, LARGE).images
+    assert gpu.made_in(network, fit, 30, LARGE) <= gpu.LENT < gpu.made_in(network, fit + 1, 30, LARGE)
+
+
+@pytest.mark.parametrize(
+    ("size", "says"), [(LARGE, r"10 such images fit into 80 s\."), ((9000, 9000), "Not even one")]
+)
+def test_a_request_for_too_long_says_how_many_images_fit(size, says):
+    error = types.SimpleNamespace(
+        title="ZeroGPU illegal duration", message="The requested GPU duration (240s) is"
+    )
+    sentence = gpu.refusal(error, gpu.made_in(XL, 32, 30, size))
+    assert sentence.startswith(
+        "This needs the GPU for 240 s, longer than it is lent at once: ask for fewer images"
+    )
+    assert re.search(says, sentence)
 
 
 # ---- the studio

@@ -16,7 +16,7 @@ from tests.studio.gridded import grid_of
 from tests.studio.trained import PROJECTOR
 from tests.tiny import change_settings
 
-TUNED = {"name": "org/tuned", "revision": "0123456789ab"}
+TUNED = {"name": "org/tuned", "revision": "0123456789ab", "denoiser": "f" * 16}
 NARROW = Backbone("Stable Diffusion 1.x and 2.x", "org/narrow", "1", "f" * 16, 4, 48)
 
 
