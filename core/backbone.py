@@ -125,9 +125,9 @@ class Backbone:
 
 
 def fingerprint(networks: Iterable[nn.Module]) -> str:
-    """A digest of text encoders, or of a denoiser, that number format, device, saving and the names of layers do not change: the shape of every
-    weight matrix and the signs of `VALUES` of its values. "" where the weights are quantised or elsewhere (sequential
-    offload)."""
+    """A digest of text encoders, or of a denoiser, that number format, device, saving and the names of layers do not change:
+    the shape of every weight matrix and the signs of `VALUES` of its values. "" where the weights are quantised or elsewhere
+    (sequential offload)."""
     digest = hashlib.sha256()
     for network in networks:
         named = network.named_parameters()
