@@ -3,6 +3,7 @@
 The pipelines are tiny and random, of the real classes: what is tested is the plumbing.
 """
 
+import copy
 import json
 import shutil
 from unittest.mock import Mock, call
@@ -17,8 +18,9 @@ from core.families import FAMILIES, ORDINARY, Sampling, by_scheduler, from_patch
 from core.foresight import Foresight
 from core.networks.projector import NoiseProjector
 from core.noise import draw, third
+from core.options import Options, configured
 from studio.settings import ROOT
-from tests import backbones
+from tests import backbones, loras
 
 PROMPTS = ["a red circle above a blue square", "a blue star"]
 
@@ -426,3 +428,42 @@ def test_guidance_on_a_model_that_was_distilled_without_it_is_a_sentence(loaded)
         with pytest.raises(ValueError, match="takes no guidance, got 4: set guidance to 0"):
             loaded[name].sample(text, noise, 2, 4.0)
     assert all(loaded[name].guided for name in backbones.SAMPLING if name not in ("flux-schnell", "klein"))
+
+
+# ---- LoRA files
+
+
+def lora_networks(diffuser):
+    """The names of all modules of a denoiser, by which layers of a LoRA are seen."""
+    return [name for name, _ in diffuser.denoiser.named_modules()]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in backbones.OTHERS if n not in ("pixart", "flux-schnell", "klein-base")]
+)
+def test_lora_files_on_every_family_are_what_diffusers_makes_of_them_and_leave_the_backbone_as_it_was(
+    loaded, name, tmp_path
+):
+    diffuser = loaded[name]
+    modules, before = lora_networks(diffuser), sample(diffuser)
+    files = [loras.write(diffuser, tmp_path / f"{i}.safetensors", i, parts=("denoiser",)) for i in range(2)]
+    reference = diffuser.with_pipe(copy.deepcopy(diffuser.pipe))
+    for i, file in enumerate(files):
+        reference.pipe.load_lora_weights(file, adapter_name=f"file{i}")
+    both, first = (
+        Options(loras=tuple((str(file), weight) for file, weight in zip(files, weights, strict=False)))
+        for weights in ((4.0, -2.0), (4.0,))
+    )
+    for options, weights in ((both, [4.0, -2.0]), (first, [4.0, 0.0])):  # the second without loading again
+        reference.pipe.set_adapters(["file0", "file1"], weights)
+        result = sample(configured(diffuser, options))
+        assert torch.allclose(result, sample(reference), atol=1e-4)
+        assert not torch.allclose(result, before, atol=1e-3)
+        assert torch.equal(sample(diffuser), before)
+    diffuser.pipe.unload_lora_weights()
+    assert lora_networks(diffuser) == modules and torch.equal(sample(diffuser), before)
+
+
+def test_lora_files_for_a_pipeline_that_loads_none_are_a_sentence(loaded):
+    with pytest.raises(ValueError, match="diffusers loads no LoRA files into pixart.*: leave them"):
+        sample(configured(loaded["pixart"], Options(loras=(("style.safetensors", 1.0),))))

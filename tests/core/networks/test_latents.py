@@ -160,20 +160,20 @@ def state(pipe, projector):
     }
 
 
-@pytest.fixture(params=["StableDiffusionXL", "StableDiffusion"])
+@pytest.fixture(params=["sdxl", "sd15", "sd3", "flux-dev"])
 def training(request):
     """A pipeline in the middle of a training: parts in different modes, some of them frozen, a progress bar of its own."""
-    pipe = backbones.sdxl("sdxl") if request.param == "StableDiffusionXL" else backbones.sd("sd15")
+    pipe = backbones.build(request.param)
     pipe.set_progress_bar_config(desc="mine", leave=False)
-    pipe.unet.requires_grad_(True).train()
-    pipe.unet.mid_block.eval()
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    denoiser.requires_grad_(True).train()
+    next(denoiser.children()).eval()
     pipe.vae.requires_grad_(False).train()
     pipe.text_encoder.train()
     next(pipe.text_encoder.parameters()).requires_grad_(False)
     next(m for m in pipe.text_encoder.modules() if isinstance(m, torch.nn.LayerNorm)).eval()
-    pipe.encode_prompt(
-        prompt=PROMPT, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True
-    )  # the first call of a text encoder puts transformers' own hooks on it
+    # the first call of a text encoder puts transformers' own hooks on it
+    Diffuser(pipe, borrowed=True).encode([PROMPT])
     projector = projector_of(pipe)
     projector.train()
     projector.trunk.eval()
@@ -183,9 +183,10 @@ def training(request):
 def test_a_pipeline_in_training_is_as_it_was_also_after_an_error_and_its_next_step_learns(training):
     pipe, projector = training
     before = state(pipe, projector)
-    latents = projector.latents(pipe, [PROMPT, "a blue star"], [1, 2])
+    given = {"prompts": [PROMPT, "a blue star"], "seeds": [1, 2], "height": 64, "width": 64}
+    latents = projector.latents(pipe, **given)
     assert state(pipe, projector) == before and not latents.requires_grad
-    assert torch.equal(latents, projector.latents(pipe, [PROMPT, "a blue star"], [1, 2]))  # without dropout
+    assert torch.equal(latents, projector.latents(pipe, **given))  # without dropout
     for part in (projector.out, pipe.text_encoder, None):
         broken = part and part.register_forward_pre_hook(Mock(side_effect=RuntimeError("no")))
         during = state(pipe, projector)
@@ -196,10 +197,10 @@ def test_a_pipeline_in_training_is_as_it_was_also_after_an_error_and_its_next_st
         if part:
             broken.remove()
     assert state(pipe, projector) == before
-    hidden = torch.randn(2, 77, pipe.unet.config.cross_attention_dim)
-    added = {"text_embeds": torch.zeros(2, 32), "time_ids": torch.ones(2, 6)}
-    pipe.unet(latents, 5, hidden, added_cond_kwargs=added).sample.square().mean().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in pipe.unet.parameters())
+    diffuser = Diffuser(pipe, borrowed=True)
+    text, noise = diffuser.encode([PROMPT, "a blue star"]), diffuser.family.unpack(latents, (8, 8))
+    diffuser.first(text, noise)[1].square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in diffuser.denoiser.parameters())
 
 
 # ---- pipelines that do other work with the same text and noise
