@@ -182,8 +182,8 @@ def made_in(
     class name, "" for the model's own. loras: how many files are read. third: whether the guidance has a third pass."""
     parameters = sum(weight.numel() for weight in diffuser.denoiser.parameters())
     calls = steps * calls_a_step(diffuser.scheduler, scheduler)
-    passes = 1.5 if third else 1.0  # of those with guidance, which are two
-    image = calls * passes * size[0] * size[1] / 1e6 * parameters / SDXL * MEGAPIXEL
+    passes = 1 if diffuser.embedded else 3 if third else 2  # guidance as an input costs none
+    image = calls * passes / 2 * size[0] * size[1] / 1e6 * parameters / SDXL * MEGAPIXEL
     fixed = START + READ * loras + calls * CALL
     duration = Duration(fixed + images * image)
     duration.images = max(0, int((LENT - fixed) / image))

@@ -180,11 +180,12 @@ def test_an_error_that_is_not_of_zerogpu_is_left_as_it_is():
     assert gpu.refusal(ValueError("ZeroGPU")) == "" == gpu.refusal(RuntimeError())
 
 
-def diffuser(parameters, scheduler=None):
+def diffuser(parameters, scheduler=None, embedded=False):
     """What the duration depends on of a diffuser."""
     weights = [types.SimpleNamespace(numel=lambda: parameters)]
     network = types.SimpleNamespace(parameters=lambda: weights)
-    return types.SimpleNamespace(denoiser=network, scheduler=scheduler or EulerDiscreteScheduler())
+    scheduler = scheduler or EulerDiscreteScheduler()
+    return types.SimpleNamespace(denoiser=network, scheduler=scheduler, embedded=embedded)
 
 
 XL = diffuser(2_600_000_000)
@@ -208,6 +209,8 @@ def test_the_duration_counts_every_prediction_and_the_reading_of_files():
     assert gpu.made_in(own, 2, 30, LARGE, "DDIMScheduler") - gpu.START == pytest.approx(work)
     third = gpu.made_in(XL, 2, 30, LARGE, third=True) - gpu.START
     assert third - 30 * gpu.CALL == pytest.approx(1.5 * (work - 30 * gpu.CALL))
+    one = gpu.made_in(diffuser(2_600_000_000, embedded=True), 2, 30, LARGE) - gpu.START
+    assert one - 30 * gpu.CALL == pytest.approx(0.5 * (work - 30 * gpu.CALL))
     assert gpu.made_in(XL, 2, 30, LARGE, loras=2) - gpu.START == pytest.approx(work + 2 * gpu.READ)
 
 
