@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -111,6 +110,7 @@ def chat(thinking: bool) -> Callable[[Any, str], Reading]:
 
 def system_chat(pipe: Any, prompt: str) -> Reading:
     """FLUX.2: as the message of a chat, after the system message."""
+    from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 
     def render(content: str) -> str:
         messages = [("system", SYSTEM_MESSAGE), ("user", content.replace("[IMG]", ""))]

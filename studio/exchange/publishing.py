@@ -30,7 +30,6 @@ import torch
 
 from core import checkpoint, families
 from core.diffusion import Diffuser
-from core.guidance import takes_guider
 from core.loading import out_of_memory
 from studio.exchange.flatten import flatten
 from studio.exchange.transfer import check_repository, check_token, upload
@@ -430,6 +429,8 @@ def negative(diffuser: Diffuser, guidance: float) -> str:
 
 def modular_use(diffuser: Diffuser, published: Published, settings: str, guidance: float) -> str:
     """The modular repository in diffusers. Where nobody else can load the backbone by its name, its parts are handed over."""
+    from core.guidance import takes_guider
+
     classes, load, family = ["ModularPipeline"], "", diffuser.family
     if not published.known:
         classes.append("DiffusionPipeline")
