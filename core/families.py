@@ -123,7 +123,11 @@ def system_chat(pipe: Any, prompt: str) -> Reading:
 def instruction_of(pipe: Any) -> dict[str, Any]:
     """SANA: the argument of `encode_prompt` that is a default of the pipeline's call alone."""
     name = "complex_human_instruction"
-    return {name: inspect.signature(pipe.__call__).parameters[name].default}
+    calls = [
+        vars(cls)["__call__"] for cls in type(pipe).__mro__ if "__call__" in vars(cls)
+    ]  # of a subclass it may differ
+    parameters = [inspect.signature(call).parameters for call in calls]
+    return {name: next(known[name].default for known in parameters if name in known)}
 
 
 def _inside(render: Callable[[str], str], prompt: str) -> Reading:

@@ -77,8 +77,8 @@ class Configured:
         files = tuple((name_of(source), weight) for source, weight in self.options.loras)
         return f"{self._diffuser.fingerprint} {asdict(replace(self.options, loras=files))}"
 
-    def check(self, guidance: float) -> None:
-        """ValueError where there is a negative prompt and the sampling has no use for it."""
+    def check(self, guidance: float | None = None) -> None:
+        """ValueError where there is a negative prompt and the model has no use for it, at this guidance or at any (None)."""
         if self.options.negative and (problem := without_negative(self._diffuser, guidance)):
             raise ValueError(problem)
 

@@ -35,7 +35,7 @@ class ProjectionStep(ModularPipelineBlocks):
         strength = "of the projection, from 0 (off) to 1"
         seed = "a whole number, or one for each image, in place of a generator"
         return [
-            InputParam("prompt"),
+            *(InputParam(name) for name in ("prompt", "prompt_2", "prompt_3")),
             *(InputParam(name) for name in self.text.values()),
             InputParam("batch_size"),
             InputParam("num_images_per_prompt", default=1),
@@ -67,7 +67,8 @@ class ProjectionStep(ModularPipelineBlocks):
 
         def text() -> tuple[Tensor, Tensor]:
             states = {field: getattr(values, name) for field, name in self.text.items()}
-            return text_of(self.family, components, prompts_of(values.prompt), states)
+            prompts = prompts_of(values.prompt, values.prompt_2, values.prompt_3)
+            return text_of(self.family, components, prompts, states)
 
         height, width = values.height or components.default_height, values.width or components.default_width
         count = values.batch_size * values.num_images_per_prompt
@@ -82,8 +83,9 @@ class ProjectionStep(ModularPipelineBlocks):
 
 
 def insert(blocks: Any, step: ProjectionStep) -> int:
-    """Insert a step before each preparation of latents from noise alone, at any depth; how many there are. Latents that
-    begin with an image (img2img, inpainting) are left as they are.
+    """Insert a step before each preparation of latents from noise alone, at any depth; how many there are. Where a pipeline
+    mixes these with an image afterwards (img2img, inpainting), their noise is projected too; SDXL's draws noise and reads the
+    image in one step, which is left as it is.
 
     The modular FLUX.2 has a system message of its own: it gets that of the pipeline, with which the projector was trained.
     """

@@ -37,11 +37,16 @@ def projected_noise(
     return projector.to(device).project(noise, hidden, mask, xi, strength)
 
 
-def prompts_of(prompt: str | list[str] | None) -> list[str]:
-    """The prompts of a pipeline's call; ValueError where there is none."""
+def prompts_of(prompt: str | list[str] | None, *others: str | list[str] | None) -> list[str]:
+    """The prompts of a pipeline's call; ValueError where there is none, or where other text encoders read another one."""
     if prompt is None:
         raise ValueError(
             "The projection reads the text of the prompt, which prompt_embeds do not have: give the prompt, or latents, "
             "or set projection_strength to 0."
+        )
+    if any(other not in (None, "", prompt) for other in others):
+        raise ValueError(
+            "The projection reads one prompt, as all text encoders do in its training: leave out prompt_2 and prompt_3, or "
+            "set projection_strength to 0."
         )
     return [prompt] if isinstance(prompt, str) else list(prompt)

@@ -19,7 +19,7 @@ class Projecting:
 
     family: Family
     projector: NoiseProjector | None = None
-    _prompt: Any = None
+    _prompts: tuple[Any, ...] = (None,)
     _strength = 1.0
     _states: Any = ()
 
@@ -34,11 +34,12 @@ class Projecting:
         from 0 (off) to 1. Latents that are given are not projected."""
         if seed is not None:
             options["generator"] = generators(seed)
-        self._prompt, self._strength = prompt, check_strength(projection_strength)
+        self._prompts = (prompt, options.get("prompt_2"), options.get("prompt_3"))
+        self._strength = check_strength(projection_strength)
         try:
             return super().__call__(prompt=prompt, **options)  # type: ignore[misc]
         finally:
-            self._prompt, self._states = None, ()
+            self._prompts, self._states = (None,), ()
 
     def encode_prompt(self, *args: Any, **options: Any) -> Any:
         """The pipeline's own, whose first hidden states are kept for the projection: some encode a negative prompt after."""
@@ -63,4 +64,4 @@ class Projecting:
 
     def _text(self) -> tuple[Tensor, Tensor]:
         states = dict(zip(self.family.encoded, self._states, strict=False))
-        return text_of(self.family, self, prompts_of(self._prompt), states)
+        return text_of(self.family, self, prompts_of(*self._prompts), states)

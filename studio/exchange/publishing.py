@@ -394,7 +394,6 @@ def fits(diffuser: Diffuser, published: Published, judged: dict[str, Any]) -> st
         for name, what in (("negative", "negative prompt"), ("scheduler", "scheduler"))
         if isinstance(said[name], str) and said[name]
     )
-    zeros = diffuser.pipe.config.get("force_zeros_for_empty_prompt")
     revision = revision_of(diffuser, published)
     prompts = checkpoint.verify(published.folder)["meta"].get("prompts")
     shapes = f"{diffuser.channels} latent channels and text of width {diffuser.text_width}"
@@ -403,19 +402,32 @@ def fits(diffuser: Diffuser, published: Published, judged: dict[str, Any]) -> st
 - Backbone: `{published.backbone}`{f" at revision `{revision}`" if revision else ""}, a `{type(diffuser.pipe).__name__}` with
   {shapes}. A fine-tune of it has the same shapes; nothing is known of how well the
   projector serves one.
-- Negative prompt: it reads the prompt alone, and its training makes no image; {"embeddings of zeros" if zeros else "an empty prompt"}
-  is what the backbone takes where there is no negative prompt.{others}
+- Negative prompt: it reads the prompt alone, and its training makes no image. {without_negative(diffuser)}{others}
 - Strength: it was trained at 1. Between 0 and 1 the noise is a spherical interpolation.
 - Training prompts: {prompts if isinstance(prompts, int) else "not known"}.
 - Licence of the weights: {published.licence or "none was chosen"}. The code is under Apache-2.0. The backbone has a licence of
   its own."""
 
 
+def without_negative(diffuser: Diffuser) -> str:
+    """What the backbone does where there is no negative prompt."""
+    if not diffuser.guided or not any(field == "negative" for field, _ in diffuser.family.arguments):
+        return "The backbone takes none."
+    if diffuser.pipe.config.get("force_zeros_for_empty_prompt"):
+        return "Where there is none, the backbone takes embeddings of zeros."
+    if diffuser.family.guidance != "guidance_scale":
+        return 'Without one the pipeline does not guide: give an empty one, `negative_prompt=""`.'
+    return "Where there is none, the backbone takes an empty one."
+
+
 USE = """## How to use it
 
 `seed` is a whole number, or a list with one for each image, as in the studio; it stands in place of a `generator`.
 `projection_strength` goes from 0 (off: the seed's own noise, bit for bit) to 1. Latents that are given are left as they
-are. It needs `pip install \"diffusers>=0.42\" transformers accelerate \"einops>=0.8.1,<0.9\"`."""
+are. It needs `pip install \"diffusers>=0.42\" transformers accelerate \"einops>=0.8.1,<0.9\"`.
+
+For several images of each of several prompts, repeat the prompts: with `num_images_per_prompt`, diffusers 0.42 gives some
+of them the mask or the pooled embedding of another prompt."""
 
 
 def negative(diffuser: Diffuser, guidance: float) -> str:
@@ -457,8 +469,9 @@ pipe.load_components(trust_remote_code=True){load}
 image = pipe(prompt="{PROMPT}", seed=7, {settings}, output="images")[0]
 ```
 
-It was tested with text alone: with an image (img2img, inpainting), the noise is left as it is where the pipeline draws it
-together with the image's latents. To compute in 16 bits, keep the projector in 32: `dtype={{"default": torch.float16, "projector": torch.float32}}`."""
+It was tested with text alone. With an image (img2img, inpainting), the noise that is mixed with it is projected too, but not
+SDXL's, which is drawn together with the image's latents. To compute in 16 bits, keep the projector in 32:
+`dtype={{"default": torch.float16, "projector": torch.float32}}`."""
 
 
 def place(published: Published) -> str:
@@ -485,11 +498,7 @@ image = pipe("{PROMPT}", seed=7, {settings}).images[0]
 ```
 
 All else is the backbone's own pipeline: LoRA, schedulers, offloading. A sampler that draws noise at every step draws it
-from the seed too.{MIXED if "mask" in diffuser.family.encoded else ""}"""
-
-
-MIXED = """ For several images of each of several prompts, repeat the prompts: with `num_images_per_prompt`, diffusers
-0.42 mixes the prompts' masks."""
+from the seed too."""
 
 
 def node_use(published: Published) -> str:

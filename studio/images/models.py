@@ -129,12 +129,12 @@ class Models:
         return configured(self.diffuser(), options.of(self.settings))
 
     def check_options(self) -> None:
-        """ValueError where the model has no such option as the settings say, or no use for it at their guidance."""
+        """ValueError where the model has no such option as the settings say, at any guidance."""
         options = default_options(self.settings)
         try:
             diffuser = self.configured(options)
             if options != NONE:
-                diffuser.check(self.sampling()["guidance"])
+                diffuser.check()
         except ValueError as error:
             named = {"STUDIO_NEGATIVE": options.negative, "STUDIO_SCHEDULER": options.scheduler}
             given = " and ".join(f"{name} ({value[:60]!r})" for name, value in named.items() if value)

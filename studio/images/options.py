@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.emphasis import plain
+from core.emphasis import is_weighted, plain
 from core.options import MOST_WEIGHT, UNTRAINED, Options, digest_of
 from core.schedulers import SCHEDULERS
 from core.words import check_prompt
@@ -140,7 +140,8 @@ def read_prompts(
             raise ValueError(
                 f"The prompt {text[:60]!r} is there with two sets of weights: collect one after the other."
             )
-    return list(typed) or list(prompts), replace(options, weighted=""), typed
+    with_syntax = {text: weighted for text, weighted in typed.items() if weighted}
+    return list(typed) or list(prompts), replace(options, weighted=""), with_syntax
 
 
 def check_negative(text: Any) -> str:
@@ -257,7 +258,8 @@ def lora_items(loras: Sequence[LoraFile]) -> list[str]:
 def about(row: Mapping[str, Any]) -> list[str]:
     """Lines that say what a sample was made with."""
     lines = [f"prompt with weights: {row['weighted']}"] if row["weighted"] not in ("", row["prompt"]) else []
-    title = "negative prompt with weights" if row["weighted"] == row["prompt"] else "negative prompt"
+    with_weights = row["weighted"] and is_weighted(row["negative"])
+    title = "negative prompt with weights" if with_weights else "negative prompt"
     lines += [f"{title}: {row['negative']}"] if row["negative"] else []
     if loras := loras_of(row):
         lines.append("LoRA: " + ", ".join(f"{lora.name} ({lora.weight:g})" for lora in loras))

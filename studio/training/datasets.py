@@ -179,7 +179,7 @@ def labels_for(
     enough = sum(len(sample.labels) for sample in by_people) >= ENOUGH
     validation = by_people if enough else []
     note = ""
-    if replay is not None and replay.sampling["negative"] != sampling["negative"]:
+    if train and replay is not None and replay.sampling["negative"] != sampling["negative"]:
         note = (
             f"The labels of STUDIO_LABELS are of images made with {against(replay.sampling['negative'])}, the others with "
             f"{against(sampling['negative'])}; they are not used. Write others by python -m studio labels."

@@ -66,7 +66,10 @@ def _why(name: str, sample: Mapping[str, Any], wanted: Mapping[str, Any]) -> str
             f"made at {sample['width']}x{sample['height']} pixels, not {wanted['width']}x{wanted['height']}"
         )
     if name in ("loras", "weighted"):
-        return {"loras": "made with LoRA files", "weighted": "made from a prompt with weights"}[name]
+        return {
+            "loras": "made with LoRA files",
+            "weighted": "made with weights in the prompt or the negative prompt",
+        }[name]
     if name == "negative":
         return f"made with {against(sample[name])}, others with {against(wanted[name])}"
     text = {"steps": "{} steps", "guidance": "guidance {:g}", "sampler": "the scheduler {}"}[name]

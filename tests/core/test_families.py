@@ -14,7 +14,7 @@ import torch
 
 from core import checkpoint, loading
 from core.diffusion import Diffuser, ModelError, Text
-from core.families import FAMILIES, ORDINARY, Sampling, by_scheduler, from_patches, to_patches
+from core.families import FAMILIES, ORDINARY, Sampling, by_scheduler, from_patches, instruction_of, to_patches
 from core.foresight import Foresight
 from core.networks.projector import NoiseProjector
 from core.noise import draw, third
@@ -462,6 +462,12 @@ def test_lora_files_on_every_family_are_what_diffusers_makes_of_them_and_leave_t
         assert torch.equal(sample(diffuser), before)
     diffuser.pipe.unload_lora_weights()
     assert lora_networks(diffuser) == modules and torch.equal(sample(diffuser), before)
+
+
+def test_a_sana_pipeline_whose_class_has_a_call_of_its_own_has_the_same_instruction(loaded):
+    pipe = copy.copy(loaded["sana"].pipe)
+    pipe.__class__ = type("Own", (type(pipe),), {"__call__": lambda self, prompt, **options: None})
+    assert instruction_of(pipe) == instruction_of(loaded["sana"].pipe)
 
 
 def test_lora_files_for_a_pipeline_that_loads_none_are_a_sentence(loaded):

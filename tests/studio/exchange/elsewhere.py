@@ -11,6 +11,7 @@ cannot show what ComfyUI's own text encoders and samplers compute.
 """
 
 import importlib.util
+import inspect
 import re
 import shutil
 import subprocess
@@ -38,12 +39,14 @@ class Made(dict):
     """What one published folder made, by name."""
 
     def __init__(self, folder, backbone, given):
-        super().__init__(card=[])
+        super().__init__()
         self.folder, self.given, self.prompt = folder, given, given["prompt"]
         self.call = {"num_inference_steps": given["steps"], "output_type": "np", "height": 64, "width": 64}
         Path("noise").unlink(missing_ok=True)
         Path("noise").symlink_to(folder)
-        self.examples()
+        self["card"], self.commands = self.examples(folder)
+        if bare := given.get("bare"):
+            self["bare card"], _ = self.examples(bare, {'"backbone"': repr(backbone)})
         self.classic = DiffusionPipeline.from_pretrained(backbone)
         self.custom(backbone)
         if (Path(folder) / "modular_config.json").is_file():
@@ -51,17 +54,20 @@ class Made(dict):
         if (Path(folder) / "comfyui").is_dir():
             self.node()
 
-    def examples(self):
-        """The examples of the card, as they stand."""
-        self.commands = []
-        card = (Path(self.folder) / "README.md").read_text()
+    def examples(self, folder, places=()):
+        """Sizes of the images of the card's examples, as they stand but for where things lie, and its commands."""
+        sizes, commands = [], []
+        card = (Path(folder) / "README.md").read_text()
+        for name, place in {'"./noise"': repr(folder), **dict(places)}.items():
+            card = card.replace(name, place)
         for language, text in re.findall(r"^```(\w+)\n(.*?)^```", card, re.MULTILINE | re.DOTALL):
             if language == "python":
                 names = {}
-                exec(text.replace('"./noise"', repr(self.folder)), names)  # noqa: S102
-                self["card"].append(names["image"].size)
+                exec(text, names)  # noqa: S102
+                sizes.append(names["image"].size)
             elif language == "bash":
-                self.commands.append(text)
+                commands.append(text)
+        return sizes, commands
 
     def image(self, pipe, prompt, **more):
         options = {**self.call, **self.given["options"], **more}
@@ -95,6 +101,11 @@ class Made(dict):
         third = torch.Generator()
         third.set_state(given["after latents"])
         self["given latents"] = self.image(custom, prompt, latents=given["latents"], generator=third)
+        if "prompt_2" in inspect.signature(classic.__call__).parameters:
+            try:
+                custom(prompt, prompt_2="a star", seed=7)
+            except ValueError as error:
+                self["prompt_2"] = str(error)
         if embeds := given.get("embeds"):
             states = classic.encode_prompt(
                 prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False

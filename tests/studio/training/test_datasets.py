@@ -1,10 +1,13 @@
 """studio/training/datasets.py: which labels are trained on, and what is said of those that are not."""
 
+import dataclasses
+
 import pytest
 
 from data.prompts import load
 from studio.images.options import check_options
 from studio.settings import ROOT
+from studio.studio import Studio
 from studio.training.datasets import judged_rows, labels_for
 from studio.training.replay import Replay, gather
 from studio.training.sampled import PARTLY, left_out_said, replay_said, sampling_of, usable
@@ -139,6 +142,9 @@ def test_kept_labels_are_of_one_way_of_sampling_and_not_used_beside_another_nega
     )
     again = gather(scored, pictures=False)
     assert again.sampling["negative"] == "a green star" and len(again) == 20
+    alone = Studio(dataclasses.replace(scored.settings, home=tmp_path / "alone", negative="a green star"))
+    found = labels(alone, replay=read)  # of images that are not there none are mixed with them
+    assert (found.replayed, found.note) == (read.sampling, "") and found.counts["replay"] > 0
 
 
 def test_kept_labels_of_an_earlier_version_were_made_without_a_negative_prompt():
