@@ -37,9 +37,11 @@ def test_a_pair_is_stored_scored_shown_and_there_again_after_a_reload(page, app)
     assert all(re.search(r"\d of 9, (expected \d\.\d, )?(as|up|down)", name) for name in names)
 
     before = page.locator("#words-none").inner_text()
+    page.wait_for_function("sessionStorage.getItem('noise-projection-studio.compare') === null")
     page.reload()
     page.locator("#words-none .ws-chip").first.wait_for()
     assert page.locator("#words-none").inner_text() == before
+    assert page.get_by_text("press Compare to make it again").count() == 0  # it had ended
     assert (field(page, "prompt").input_value(), field(page, "seeds").input_value()) == (PROMPT, "21, 22")
     choices = page.locator("#pair-seed label")
     assert [text.split()[0] for text in choices.all_inner_texts()[-2:]] == ["21", "22"]
