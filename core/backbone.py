@@ -116,12 +116,17 @@ class Backbone:
 
     def _is(self, other: Backbone) -> bool:
         """Whether both are one backbone by what is known of both, whatever they are called and wherever they were loaded from.
-        Where the weights cannot be compared, two digests of folders or two commits of the hub are."""
+        Where the weights cannot be compared, two digests of folders or two commits of the hub are, or else the names."""
         names = ["family", "text", "prediction", "denoiser"]
         if not (self.denoiser and other.denoiser) and len(self.revision) == len(other.revision):
             names.append("revision")
-        known = [(getattr(self, name), getattr(other, name)) for name in names]
-        return all(a == b for a, b in known if a and b)
+
+        def known(name: str) -> bool:
+            return bool(getattr(self, name) and getattr(other, name))
+
+        if not any(known(name) for name in names[1:] if name != "prediction"):
+            names.append("name")
+        return all(getattr(self, name) == getattr(other, name) for name in names if known(name))
 
 
 def fingerprint(networks: Iterable[nn.Module]) -> str:

@@ -123,7 +123,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         width: int | None = None,
     ) -> Tensor:
         """Initial latents for a diffusers pipeline of a family in `core.families`, on its device, in the form that it takes
-        as `latents` (B, C, H, W; packed for most of FLUX.1 and Qwen-Image):
+        as `latents` (B, C, H, W; packed for Qwen-Image and for FLUX.1 but for its inpaint pipelines):
 
             latents = projector.latents(pipe, "a red circle", 7)
             image = pipe("a red circle", latents=latents).images[0]
@@ -133,7 +133,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         model's default where they are None. The pipeline is left unchanged, also where an error is raised.
 
         ControlNet and inpaint pipelines (at strength 1) take the latents in the same way, with the height and width of their
-        image. An img2img pipeline's `latents=` are noised already: `pipe.scheduler.add_noise(image_latents, latents, t)`, or
+        image. An img2img pipeline's `latents=` are noised already: `pipe.scheduler.add_noise(image_latents, latents, t)` with t (1,), or
         `scale_noise(image_latents, t, latents)` of flow matching, in the same form. A sampler
         that draws noise at every step (ancestral, LCM, SDE) draws it from the pipeline's `generator=`: pass
         `core.noise.third(seeds, latents.shape[1:])`. A generator of the seed itself would draw the initial noise again.

@@ -281,10 +281,8 @@ class Cells:
             if job.halt():
                 raise Stopped
             alike = [place for place in todo if together(places[place][1]) == together(places[todo[0]][1])]
-            if gpu.apart():  # longer than a GPU is lent, a batch would be refused
-                duration = self._seconds(grid.prompt, [places[todo[0]]], size, options)
-                most = min(most, max(1, duration.images))
-            batch, began = alike[: min(count, most)], time.monotonic()
+            lent = self._lent(grid.prompt, places[todo[0]], size, options) if gpu.apart() else most
+            batch, began = alike[: min(count, most, lent)], time.monotonic()
             try:
                 ids = self.make(grid.prompt, [places[i] for i in batch], size, ways, job.halt, options)
             except Exception as error:
@@ -442,6 +440,12 @@ class Cells:
             loras=len(options.loras) + ("lora" in parts), third=any(GUIDERS[p].third for p in parts if p in GUIDERS),
         )  # fmt: skip
 
+    def _lent(self, prompt: str, place: Place, size: tuple[int, int], options: SamplingOptions) -> int:
+        """How many images like that of a place are made while a GPU is lent, at least one: a longer batch would be refused."""
+        chosen = self._seconds_to_choose(prompt, [place[0]], place[1], size, options)
+        denoised = self._seconds(prompt, [place], size, options)
+        return max(1, min(denoised.images, chosen.images // _noises(place[1])))
+
     @gpu.on_gpu(_seconds)
     def denoised_apart(
         self,
@@ -459,13 +463,10 @@ class Cells:
 
     def _seconds_to_choose(
         self, prompt: str, seeds: list[int], variant: Variant, size: tuple[int, int], options: SamplingOptions
-    ) -> float:
+    ) -> gpu.Duration:
         """How long a GPU is asked for to foresee every noise that is chosen among."""
-        noises = math.prod(
-            int(number) for part, number in parse(variant.method) if part in CHOOSING and number
-        )
-        loras = len(options.loras)
-        return float(gpu.made_in(self.models.diffuser(), len(seeds) * noises, 1, size, loras=loras))
+        count = len(seeds) * _noises(variant)
+        return gpu.made_in(self.models.diffuser(), count, 1, size, loras=len(options.loras))
 
     @gpu.on_gpu(_seconds_to_choose)
     def chosen_apart(
@@ -502,6 +503,11 @@ def request_of(grid: Mapping[str, Any]) -> GridRequest:
     width, height = config.get("width"), config.get("height")  # None or missing: the backbone's own
     options = SamplingOptions.of_config(config["options"]) if "options" in config else NONE
     return GridRequest(config["prompt"], config["seeds"], variants, width, height, options)
+
+
+def _noises(variant: Variant) -> int:
+    """How many noises each of a variant's images is chosen among, 1 where none is chosen."""
+    return math.prod(int(number) for part, number in parse(variant.method) if part in CHOOSING and number)
 
 
 def sampling_of(variant: Variant, size: tuple[int, int]) -> Sampling:

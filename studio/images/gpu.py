@@ -127,7 +127,7 @@ def on_gpu(seconds: Callable[..., float]) -> Callable[[Callable[..., Any]], Call
                         elif value is not None:
                             say(value)
             except Exception as error:
-                if text := refusal(error, seconds(self, *args)):
+                if text := refusal(error, lambda: seconds(self, *args)):
                     raise ValueError(text) from error
                 raise
             if isinstance(end, Failed):
@@ -190,14 +190,14 @@ def made_in(
     return duration
 
 
-def refusal(error: Exception, asked: float = 0.0) -> str:
-    """The sentence for an error of `spaces` (a `gr.Error` with its title), or '' for any other. asked: the seconds that the
-    GPU was asked for."""
+def refusal(error: Exception, asked: Callable[[], float] = float) -> str:
+    """The sentence for an error of `spaces` (a `gr.Error` with its title), or '' for any other. asked: gives the seconds that
+    the GPU was asked for."""
     title, text = getattr(error, "title", ""), str(getattr(error, "message", ""))
     if not isinstance(title, str) or not title.startswith("ZeroGPU"):
         return ""
     if title == "ZeroGPU illegal duration":
-        return _too_long(text, asked)
+        return _too_long(text, asked())
     if "No GPU was available" in text or title == "ZeroGPU queue timeout":
         return BUSY
     if title == "ZeroGPU quota exceeded":
@@ -212,10 +212,9 @@ def refusal(error: Exception, asked: float = 0.0) -> str:
 
 
 def _too_long(text: str, asked: float) -> str:
-    found = re.search(r"(\d+)s", text)
-    sentence = (
-        f"This needs the GPU for {found[1] if found else 'some'} s, longer than it is lent at once: {LESS}."
-    )
+    found = re.search(r"(\d+)s", text)  # on a Blackwell GPU more than what was asked for
+    needed = math.ceil(asked) or (found[1] if found else "some")
+    sentence = f"This needs the GPU for {needed} s, longer than it is lent at once: {LESS}."
     if not isinstance(asked, Duration):
         return sentence
     fit = f"{asked.images} such images fit" if asked.images else "Not even one such image fits"

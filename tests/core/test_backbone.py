@@ -124,6 +124,10 @@ def test_the_fingerprint_of_weights_that_are_quantised_or_elsewhere_is_unknown(d
         ({"revision": "0123456789ab"}, None),
         ({"revision": "0123456789ab", "denoiser": ""}, "a fine-tune of the same model it may well serve"),
         ({"revision": "a" * 40, "denoiser": ""}, None),
+        (
+            {"revision": "a" * 40, "denoiser": "", "text": ""},
+            "a fine-tune of the same model it may well serve",
+        ),
         ({"denoiser": "f" * 16}, "a fine-tune of the same model it may well serve"),
         ({"revision": "", "denoiser": "f" * 16}, "a fine-tune of the same model it may well serve"),
         ({"text": "f" * 16}, "Its text encoders are others: expect less"),

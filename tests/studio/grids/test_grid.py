@@ -160,8 +160,14 @@ def test_where_a_gpu_is_lent_to_a_process_of_its_own_only_plain_data_goes_there(
     assert all(isinstance(part, np.ndarray) for part in apart(*sent[0]))
 
 
-@pytest.mark.parametrize(("images", "batches"), [(0, [1] * 6), (2, [1, 2, 2, 1]), (9, [1, 2, 3])])
-def test_a_batch_of_a_grid_is_no_longer_than_a_gpu_is_lent(studio, monkeypatch, images, batches):
+@pytest.mark.parametrize(
+    ("images", "methods", "batches"),
+    [
+        (0, "none", [1] * 6), (2, "none", [1, 2, 2, 1]), (9, "none", [1, 2, 3]),
+        (9, "best-noise-of-4", [1, 2, 2, 1]),  # of four noises to foresee for each
+    ],
+)  # fmt: skip
+def test_a_batch_of_a_grid_is_no_longer_than_a_gpu_is_lent(studio, monkeypatch, images, methods, batches):
     asked, apart, duration = [], studio.cells.denoised_apart, gpu.Duration(5)
     duration.images = images
     monkeypatch.setattr(gpu, "apart", lambda: True)
@@ -171,7 +177,7 @@ def test_a_batch_of_a_grid_is_no_longer_than_a_gpu_is_lent(studio, monkeypatch, 
         "denoised_apart",
         lambda *given, stop: asked.append(len(given[1])) or apart(*given, stop=stop),
     )
-    assert grid_of(studio, "1-6", methods="none").state == "done"
+    assert grid_of(studio, "1-6", methods=methods).state == "done"
     assert asked == batches
 
 

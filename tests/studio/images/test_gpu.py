@@ -6,6 +6,7 @@ weights to the GPU and cannot be imported beside a torch without CUDA, stands wh
 
 import contextvars
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -231,10 +232,13 @@ def test_a_request_for_too_long_says_how_many_images_fit(size, says):
     error = types.SimpleNamespace(
         title="ZeroGPU illegal duration", message="The requested GPU duration (240s) is"
     )
-    sentence = gpu.refusal(error, gpu.made_in(XL, 32, 30, size))
-    assert sentence.startswith(
-        "This needs the GPU for 240 s, longer than it is lent at once: ask for fewer images"
+    asked = gpu.made_in(XL, 32, 30, size)
+    sentence = gpu.refusal(error, lambda: asked)
+    needed = (
+        f"This needs the GPU for {math.ceil(asked)} s, longer than it is lent at once: ask for fewer images"
     )
+    assert sentence.startswith(needed)
+    assert gpu.refusal(error).startswith("This needs the GPU for 240 s")
     assert re.search(says, sentence)
 
 
