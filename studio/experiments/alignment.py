@@ -11,7 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from core.evaluation.base import Method
-from core.evaluation.methods import BestOf
+from core.evaluation.methods import BestOf, guidance_of
+from core.options import Configured
 from studio.experiments.common import (
     PICTURED,
     Judged,
@@ -54,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
     """The methods of the configuration, and why those that are missing cannot be used."""
-    config, diffuser = job.config, job.studio.models.diffuser()
+    config, diffuser, sampling = job.config, job.studio.models.configured(), sampling_of(job)
     names = dict.fromkeys(name.strip() for name in config["methods"].split(",") if name.strip())
     tuned = {name for name in names if "lora" in dict(parse(name))}
     lora, problem = None, ""
@@ -73,7 +74,9 @@ def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
             if name in tuned and problem:
                 raise ValueError(problem)
             method = build(studio, [name], strength=config["strength"])[0]
-            method.check(diffuser, sampling_of(job))
+            method.check(diffuser, sampling)
+            if isinstance(diffuser, Configured):  # else it would fail after the methods before it
+                diffuser.check(guidance_of(method, sampling.guidance))
             if isinstance(method, BestOf) and method.n > config["seeds"]:
                 raise ValueError(
                     f"It needs {method.n} seeds of each prompt, and there are {config['seeds']}."

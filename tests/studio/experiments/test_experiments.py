@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,12 +15,12 @@ from core.words import NOTHING_ELSE
 from data.prompts import load
 from studio.__main__ import main
 from studio.cli import commands
-from studio.experiments import EXPERIMENTS, check_experiment, corrections, report_of, unfinished
+from studio.experiments import EXPERIMENTS, alignment, check_experiment, corrections, report_of, unfinished
 from studio.experiments.evaluation import evaluate
 from studio.experiments.shift import well_scored
 from studio.training import runs
 from studio.training.calibration import kind_of
-from tests.tiny import STEPS
+from tests.tiny import STEPS, change_settings
 
 FEW = {"prompts": 3, "seeds": 2, "steps": STEPS}
 SMALL = {
@@ -196,6 +197,22 @@ def test_alignment_goes_on_with_the_models_that_were_in_use_when_it_was_begun(st
     studio.runs.promote(trained, "Ann", force=True)
     assert studio.models.using("projector").run == trained
     assert studio.training.train("experiment", None, run)["state"] == "done"
+
+
+def test_alignment_leaves_out_a_guidance_at_which_the_negative_prompt_has_no_effect(studio):
+    change_settings(studio, negative="a green star")
+    used = {"lora": "", "projector": "", "reward": ""}
+    config = {
+        "methods": "cfg-1, cfg-3",
+        "strength": 1.0,
+        "seeds": 2,
+        "steps": 2,
+        "guidance": 4.0,
+        "used": used,
+    }
+    methods, left_out = alignment.chosen(SimpleNamespace(config=config, studio=studio))
+    assert [method.name for method in methods] == ["cfg-3"]
+    assert list(left_out) == ["cfg-1"] and "negative prompt has no effect" in left_out["cfg-1"]
 
 
 def test_alignment_says_which_methods_it_left_out_and_why(once):
