@@ -18,6 +18,7 @@ from studio.grids.grid import GridView
 from studio.grids.statistics import HOLDS
 from studio.images.detecting import Opinion, compared
 from studio.images.methods import chooses
+from studio.images.options import about
 from studio.images.views import SampleView, total_of
 from studio.numbers import plain
 
@@ -114,6 +115,7 @@ def grid_value(
                 "chosen": str(sample.seed) if chooses(view.variants[cell.variant].method) else "",
             }
         )
+    options = view.options
     value = {
         "at": moment(),
         "grid": view.id,
@@ -124,6 +126,7 @@ def grid_value(
         "variants": [asdict(variant) for variant in view.variants],
         "words": words,
         **{name: getattr(view, name) for name in ("prompt", "state", "message", "done", "total", "left")},
+        "made": "; ".join(about({**options.columns(), "prompt": view.prompt, "sampler": options.scheduler})),
         "cells": cells,
         "more": more,
         "holds": HOLDS,

@@ -120,6 +120,7 @@ function head() {
   if (held.done) does.append(button("Zip", "sg-button", "Download all images with their settings as a zip", () => trigger("pack", facts())));
   title.append(does);
   box.append(title);
+  if (held.made) box.append(make("p", "quiet sg-made", held.made));
   if (does.querySelector(":disabled")) box.append(make("p", "quiet sg-barred", held.votes));
   if (on()) box.append(progress());
   else if (held.message) box.append(note(held.message, held.state !== "done" && held.state !== "stopped"));

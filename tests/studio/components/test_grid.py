@@ -21,6 +21,7 @@ from studio.components.grid import (
 from studio.components.viewer import PairViewer, side
 from studio.components.vote import BlindVote, read_vote
 from studio.grids.grid import Cell, GridView, Variant
+from studio.images.options import LoraFile, SamplingOptions
 from studio.images.views import SampleView, WordView
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -46,6 +47,16 @@ def test_an_answer_holds_so_many_pictures_and_says_that_there_are_more():
     second = grid_value(view(30), lambda one: "data:,", ask)
     assert [cell["place"] for cell in second["cells"]] == list(range(AT_ONCE, 30))
     assert not second["more"]
+
+
+def test_what_all_images_of_a_grid_were_made_with_is_in_its_head():
+    assert grid_value(view(2), lambda one: None)["made"] == ""
+    files = (LoraFile("style.safetensors", 0.5, "0" * 64),)
+    options = SamplingOptions("a (green:1.4) star", "DDIMScheduler", files, f"a (very:1.2) {HOSTILE}")
+    assert grid_value(replace(view(2), options=options), lambda one: None)["made"] == (
+        f"prompt with weights: a (very:1.2) {HOSTILE}; negative prompt with weights: a (green:1.4) star; "
+        "LoRA: style.safetensors (0.5); scheduler: DDIMScheduler"
+    )
 
 
 def test_a_cell_whose_score_was_corrected_is_sent_again():
