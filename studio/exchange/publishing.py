@@ -31,6 +31,7 @@ import torch
 from core import checkpoint, families
 from core.diffusion import Diffuser
 from core.loading import out_of_memory
+from core.options import without_negative
 from studio.exchange.flatten import flatten
 from studio.exchange.transfer import check_repository, check_token, upload
 from studio.images import gpu
@@ -402,16 +403,16 @@ def fits(diffuser: Diffuser, published: Published, judged: dict[str, Any]) -> st
 - Backbone: `{published.backbone}`{f" at revision `{revision}`" if revision else ""}, a `{type(diffuser.pipe).__name__}` with
   {shapes}. A fine-tune of it has the same shapes; nothing is known of how well the
   projector serves one.
-- Negative prompt: it reads the prompt alone, and its training makes no image. {without_negative(diffuser)}{others}
+- Negative prompt: it reads the prompt alone, and its training makes no image. {none_given(diffuser)}{others}
 - Strength: it was trained at 1. Between 0 and 1 the noise is a spherical interpolation.
 - Training prompts: {prompts if isinstance(prompts, int) else "not known"}.
 - Licence of the weights: {published.licence or "none was chosen"}. The code is under Apache-2.0. The backbone has a licence of
   its own."""
 
 
-def without_negative(diffuser: Diffuser) -> str:
+def none_given(diffuser: Diffuser) -> str:
     """What the backbone does where there is no negative prompt."""
-    if not diffuser.guided or not any(field == "negative" for field, _ in diffuser.family.arguments):
+    if without_negative(diffuser):
         return "The backbone takes none."
     if diffuser.pipe.config.get("force_zeros_for_empty_prompt"):
         return "Where there is none, the backbone takes embeddings of zeros."

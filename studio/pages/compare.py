@@ -318,9 +318,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     settings = [prompt, seeds, strength, steps, guidance, noise, kept, *options]
     busy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": MODELS, **SILENT}
     for ask in (run.click, prompt.submit, example.click):
-        ask(
-            None, [prompt, seeds, *options], None, js=REMEMBER
-        )  # first: what comes after waits until the other has ended
+        # first, as what comes after waits until the comparison has ended
+        ask(None, [prompt, seeds, *options], None, js=REMEMBER)
         made = ask(compare, settings, [*frame, *pair], api_visibility="private", **busy)
         made.then(None, None, None, js=FORGET)
         made.success(lambda: idle, None, [run, stop], **ASKED).then(looked, [kept, seed], [*unseen], **QUICK)
